@@ -1,0 +1,54 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""A domain and its disks as libvirt's live XML shows them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """One disk of a domain.
+
+    ``name`` is the target device (``vda``), which is how libvirt's backup and checkpoint XML name a disk.
+    ``source`` is a path, or for a network disk ``protocol://host:port/name``; empty when there is no medium.
+    ``source_type`` is the type attribute of the disk element (``file``, ``block``, ``network``, ``volume``, ...).
+    ``virtual_size`` is the size the guest sees in bytes, 0 when it is not known (the domain is off, no medium).
+    """
+
+    name: str
+    device: str = "disk"
+    bus: str = "virtio"
+    source_type: str = "file"
+    source: str = ""
+    format: str = "raw"
+    serial: str = ""
+    readonly: bool = False
+    transient: bool = False
+    virtual_size: int = 0
+
+    @property
+    def has_media(self) -> bool:
+        """Whether there is anything to read: an empty CD or floppy drive has no source."""
+        return bool(self.source)
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """What the XML says about a domain. ``nvram`` is a path on the hypervisor or empty; ``tpm`` says whether it has an emulated TPM."""
+
+    name: str
+    uuid: str
+    disks: tuple[Disk, ...] = ()
+    has_agent_channel: bool = False
+    nvram: str = ""
+    tpm: bool = False
+
+    def disk(self, name: str) -> Disk | None:
+        """Return the disk of that target name, or ``None``."""
+        return next((disk for disk in self.disks if disk.name == name), None)
