@@ -40,12 +40,17 @@ class Disk:
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """What the XML says about a domain. ``nvram`` is a path on the hypervisor or empty; ``tpm`` says whether it has an emulated TPM."""
+    """What the XML says about a domain.
+
+    ``agent_connected`` is known of a running domain only. ``nvram`` is a path on the hypervisor or empty; ``tpm`` says
+    whether the domain has an emulated TPM.
+    """
 
     name: str
     uuid: str
     disks: tuple[Disk, ...] = ()
     has_agent_channel: bool = False
+    agent_connected: bool = False
     nvram: str = ""
     tpm: bool = False
 

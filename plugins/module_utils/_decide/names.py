@@ -1,0 +1,72 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Rules that several parameters share: names of checkpoints, absolute paths, sockets, printable text. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
+
+# domaincheckpoint.rng of libvirt 9.0; the metadata file is <name>.xml, so the name ends at 255 - 4 bytes.
+_CHECKPOINT_NAME = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*\Z")
+_CHECKPOINT_NAME_LENGTH = 251
+
+# sizeof(sockaddr_un.sun_path) is 108 with the final NUL; QEMU says "UNIX socket path is too long".
+SOCKET_PATH_BYTES = 107
+
+
+def check_printable(parameter: str, value: str) -> None:
+    """Refuse control characters and newlines: no name, path or description of ours may hold one."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise InputError(parameter, value, "holds a newline or another control character", "remove it")
+
+
+def check_checkpoint_name(parameter: str, value: str) -> None:
+    """Refuse what libvirt's schema refuses as the name of a checkpoint."""
+    check_printable(parameter, value)
+    if not _CHECKPOINT_NAME.match(value):
+        remedy = "use letters, digits, '_', '-' and '.', not starting with '.'"
+        raise InputError(parameter, value, "is no valid checkpoint name", remedy)
+    if len(value) > _CHECKPOINT_NAME_LENGTH:
+        raise InputError(parameter, value, f"has {len(value)} characters", f"use at most {_CHECKPOINT_NAME_LENGTH}")
+
+
+def check_absolute(parameter: str, value: str) -> None:
+    """Refuse a path that is not absolute and plain."""
+    check_printable(parameter, value)
+    if not posixpath.isabs(value):
+        raise InputError(parameter, value, "is not an absolute path", "give the full path on the hypervisor")
+    if posixpath.normpath(value) != value:
+        raise InputError(parameter, value, "is not in its plain form", f"write it as {posixpath.normpath(value)!r}")
+
+
+def check_socket(parameter: str, value: str) -> None:
+    """Refuse a socket path that is relative or too long for the kernel."""
+    check_absolute(parameter, value)
+    length = len(value.encode())
+    if length > SOCKET_PATH_BYTES:
+        remedy = f"use a path of at most {SOCKET_PATH_BYTES} bytes, such as one below /run/virt-backup"
+        raise InputError(parameter, value, f"has {length} bytes, more than a UNIX socket address holds", remedy)
+
+
+def check_unique(parameter: str, values: t.Iterable[str], what: str) -> None:
+    """Refuse a value that stands twice in a list."""
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise InputError(parameter, value, f"is given twice as {what}", "list each one once")
+        seen.add(value)
+
+
+def check_known(parameter: str, value: str, known: t.Sequence[str], what: str) -> None:
+    """Refuse a name that is not among those that exist, and say which do."""
+    if value not in known:
+        there = ", ".join(known) if known else "none"
+        raise InputError(parameter, value, f"is not {what}", f"it has: {there}")

@@ -1,0 +1,414 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""The gateway to libvirt: the only file that imports it.
+
+Every ``libvirtError`` leaves as a :class:`LibvirtFailure` with its code and text kept and what to do added, or as the
+plain answer that the code stands for ("there is no such checkpoint", "there is no job").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, LibvirtFailure
+
+try:
+    import libvirt
+except ImportError:
+    HAS_LIBVIRT = False
+else:
+    HAS_LIBVIRT = True
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Answer = t.TypeVar("Answer")
+
+# virErrorNumber, by value: the module's constants depend on the version of the client.
+NO_DOMAIN = 42
+INVALID_ARG = 8
+OPERATION_INVALID = 55
+CONFIG_UNSUPPORTED = 67
+OPERATION_TIMEOUT = 68
+OPERATION_UNSUPPORTED = 84
+AGENT_UNRESPONSIVE = 86
+XML_INVALID_SCHEMA = 92
+NO_CHECKPOINT = 103
+NO_BACKUP_JOB = 104
+CHECKPOINT_INCONSISTENT = 109
+
+_REMEDIES: dict[int, str] = {
+    INVALID_ARG: "Check the value that libvirt names.",
+    OPERATION_TIMEOUT: "Another job holds the domain; wait until it has ended, virt_backup_info shows a backup job.",
+    AGENT_UNRESPONSIVE: "Check that qemu-guest-agent runs in the guest, or set quiesce to never.",
+    XML_INVALID_SCHEMA: "Nothing has happened; the XML is in the result of check mode.",
+    CHECKPOINT_INCONSISTENT: "Set backupmode of that disk to auto or full.",
+}
+
+# virDomainState and the operation of virDomainJobInfo (VIR_DOMAIN_JOB_OPERATION_BACKUP).
+_STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+_OPERATION_BACKUP = 9
+_JOB_NONE = 0
+_JOB_COMPLETED = 3
+
+_POLL_SECONDS = 0.1
+_FREEZE_SECONDS = 60.0
+
+
+def require_libvirt() -> None:
+    """Raise a :class:`BackupError` that names the package where libvirt-python is missing."""
+    if not HAS_LIBVIRT:
+        raise BackupError(
+            f"The Python library libvirt is not installed for {sys.executable}; "
+            "install python3-libvirt, or set ansible_python_interpreter to a Python that has it."
+        )
+
+
+@contextlib.contextmanager
+def _translated(action: str) -> Iterator[None]:
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise _failure(action, error) from error
+
+
+def _failure(action: str, error: libvirt.libvirtError) -> LibvirtFailure:
+    code = error.get_error_code() or 0
+    text = error.get_error_message() or str(error)
+    return LibvirtFailure(action, code, text, _remedy(code, text))
+
+
+def _remedy(code: int, text: str) -> str:
+    if "Failed to bind socket" in text and "Permission denied" in text:
+        return (
+            "QEMU may not create a socket there: check the owner of the directory, and AppArmor or SELinux; "
+            "the role virt.backup.hypervisor sets them."
+        )
+    if "Address already in use" in text:
+        return "Another server uses that port; choose another server.port, or a UNIX socket."
+    if "failed to create image file" in text or "Could not open" in text or "Permission denied" in text:
+        return "Check that the directory exists and that the user QEMU runs as may enter and write it."
+    return _REMEDIES.get(code, "")
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+@contextlib.contextmanager
+def connect(uri: str) -> Iterator[Hypervisor]:
+    """Connect to the daemon at ``uri`` and close the connection at the end."""
+    require_libvirt()
+    # Without a handler libvirt writes each error to stderr as well, in the middle of a module's result.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        connection = libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        text = (error.get_error_message() or str(error)).rstrip(".")
+        problem = f"cannot be reached (libvirt error {error.get_error_code()}: {text})"
+        remedy = "check that libvirtd or virtqemud runs there and that this user may connect"
+        raise InputError("uri", uri, problem, remedy) from error
+    try:
+        yield Hypervisor(connection, uri)
+    finally:
+        connection.close()
+
+
+class Hypervisor:
+    """A connection to one libvirt daemon."""
+
+    def __init__(self, connection: libvirt.virConnect, uri: str) -> None:
+        self._connection = connection
+        self.uri = uri
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the daemon shares this machine's file system, so that paths can be looked at."""
+        scheme, _, rest = self.uri.partition("://")
+        return "+" not in scheme.replace("+unix", "") and rest.startswith("/")
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the daemon, of QEMU and of the Python binding's library."""
+        with _translated("Asking for versions"):
+            return {
+                "libvirt": _version(self._connection.getLibVersion()),
+                "qemu": _version(self._connection.getVersion()),
+                "libvirt_python": _version(libvirt.getVersion()),
+            }
+
+    def supports_backup(self) -> bool:
+        """Whether the domain capabilities announce incremental backup (libvirt 7.6 with QEMU 6.1 and later)."""
+        with _translated("Asking for the domain capabilities"):
+            return "<backup supported='yes'/>" in self._connection.getDomainCapabilities(None, None, None, None, 0)
+
+    def domain(self, name: str) -> DomainHandle:
+        """Look a domain up by name, then by UUID."""
+        for lookup in (self._connection.lookupByName, self._connection.lookupByUUIDString):
+            try:
+                return DomainHandle(lookup(name), self.uri)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() not in (NO_DOMAIN, INVALID_ARG):
+                    raise _failure(f"Looking up domain '{name}'", error) from error
+        known = ", ".join(sorted(domain.name() for domain in self._connection.listAllDomains())) or "none"
+        raise InputError("domain", name, f"is no domain of {self.uri}", f"it has: {known}")
+
+    def domains(self) -> list[DomainHandle]:
+        """Return all domains, by name."""
+        with _translated("Listing domains"):
+            handles = [DomainHandle(domain, self.uri) for domain in self._connection.listAllDomains()]
+        return sorted(handles, key=lambda handle: handle.name)
+
+
+class DomainHandle:
+    """One domain, as far as backups are concerned."""
+
+    def __init__(self, domain: libvirt.virDomain, uri: str) -> None:
+        self._domain = domain
+        self.uri = uri
+        self.name: str = domain.name()
+        self.uuid: str = domain.UUIDString()
+
+    def state(self) -> str:
+        """Return the domain's state in one word, such as ``running``, ``paused`` or ``shutoff``."""
+        with _translated(f"Asking for the state of domain '{self.name}'"):
+            number = self._domain.state(0)[0]
+        return _STATES[number] if number < len(_STATES) else "unknown"
+
+    def is_active(self) -> bool:
+        """Whether the domain has a running QEMU."""
+        with _translated(f"Asking for the state of domain '{self.name}'"):
+            return bool(self._domain.isActive())
+
+    def is_persistent(self) -> bool:
+        """Whether the domain's definition outlives its QEMU."""
+        with _translated(f"Asking for the state of domain '{self.name}'"):
+            return bool(self._domain.isPersistent())
+
+    def xml(self) -> str:
+        """Return the live XML (of a domain that is off: its definition)."""
+        with _translated(f"Reading the XML of domain '{self.name}'"):
+            return t.cast(str, self._domain.XMLDesc(0))
+
+    def definition(self, *, secure: bool) -> str:
+        """Return the XML that ``virsh define`` takes, with secrets when ``secure``."""
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | (libvirt.VIR_DOMAIN_XML_SECURE if secure else 0)
+        with _translated(f"Reading the definition of domain '{self.name}'"):
+            return t.cast(str, self._domain.XMLDesc(flags))
+
+    def capacity(self, disk: str) -> int:
+        """Return the virtual size of a disk in bytes, 0 where libvirt cannot tell (no medium, a source out of reach)."""
+        try:
+            return int(self._domain.blockInfo(disk, 0)[0])
+        except libvirt.libvirtError:
+            return 0
+
+    # Checkpoints
+
+    def checkpoint_xmls(self, *, measure: bool) -> list[str]:
+        """Return the XML of every checkpoint, parents first; ``measure`` adds the sizes and needs a running domain."""
+        flags = libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN
+        if measure:
+            flags |= libvirt.VIR_DOMAIN_CHECKPOINT_XML_SIZE
+        with _translated(f"Listing the checkpoints of domain '{self.name}'"):
+            found = self._domain.listAllCheckpoints(libvirt.VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL)
+            return [checkpoint.getXMLDesc(flags) for checkpoint in found]
+
+    def checkpoint_xml(self, name: str) -> str | None:
+        """Return the XML of one checkpoint without sizes, or ``None`` when there is none of that name."""
+        checkpoint = self._checkpoint(name)
+        if checkpoint is None:
+            return None
+        with _translated(f"Reading checkpoint '{name}'"):
+            return t.cast(str, checkpoint.getXMLDesc(libvirt.VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN))
+
+    def _checkpoint(self, name: str) -> libvirt.virDomainCheckpoint | None:
+        try:
+            return self._domain.checkpointLookupByName(name, 0)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == NO_CHECKPOINT:
+                return None
+            raise _failure(f"Looking up checkpoint '{name}'", error) from error
+
+    def create_checkpoint(self, xml: str, *, redefine: bool = False, validate: bool = False) -> None:
+        """Create a checkpoint, or give a lost definition back to libvirt."""
+        flags = libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE if redefine else 0
+        if redefine and validate:
+            flags |= libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
+        with _translated(f"{'Redefining' if redefine else 'Creating'} the checkpoint of domain '{self.name}'"):
+            self._domain.checkpointCreateXML(xml, flags)
+
+    def checkpoint_descendants(self, name: str) -> list[str]:
+        """Return the names of all checkpoints that have this one above them."""
+        checkpoint = self._checkpoint(name)
+        if checkpoint is None:
+            return []
+        with _translated(f"Listing the children of checkpoint '{name}'"):
+            children = checkpoint.listAllChildren(libvirt.VIR_DOMAIN_CHECKPOINT_LIST_DESCENDANTS)
+            return [child.getName() for child in children]
+
+    def delete_checkpoint(self, name: str, *, children: bool = False, metadata_only: bool = False) -> None:
+        """Delete a checkpoint with its bitmaps; does nothing when it does not exist."""
+        checkpoint = self._checkpoint(name)
+        if checkpoint is None:
+            return
+        flags = libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_CHILDREN if children else 0
+        if metadata_only:
+            flags |= libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
+        with _translated(f"Deleting checkpoint '{name}' of domain '{self.name}'"):
+            checkpoint.delete(flags)
+
+    # The job
+
+    def job_xml(self) -> str | None:
+        """Return the XML of the active backup job, or ``None`` when there is none."""
+        try:
+            return t.cast(str, self._domain.backupGetXMLDesc(0))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in (NO_BACKUP_JOB, OPERATION_INVALID):
+                return None
+            raise _failure(f"Asking for the backup job of domain '{self.name}'", error) from error
+
+    def begin_backup(self, xml: str, checkpoint_xml: str | None, *, reuse_external: bool) -> None:
+        """Start a backup job, with a checkpoint in the same moment when ``checkpoint_xml`` is given."""
+        flags = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if reuse_external else 0
+        with _translated(f"Starting the backup of domain '{self.name}'"):
+            self._domain.backupBegin(xml, checkpoint_xml, flags)
+
+    def abort_job(self) -> None:
+        """Ask libvirt to end the active job; it returns before the job has ended."""
+        try:
+            self._domain.abortJob()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in (NO_BACKUP_JOB, OPERATION_INVALID):
+                raise _failure(f"Ending the backup job of domain '{self.name}'", error) from error
+
+    def wait_until_job_ended(self, timeout: float) -> bool:
+        """Wait until libvirt has let go of the backup job; ``False`` when ``timeout`` seconds did not suffice."""
+        deadline = time.monotonic() + timeout
+        while self.job_xml() is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def completed_backup(self) -> dict[str, t.Any] | None:
+        """Return the record of the last job when that was a backup, and leave it in place for others.
+
+        Keys: ``success`` (bool), ``errmsg`` (text, may be empty). It lives in the daemon's memory only.
+        """
+        flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+        try:
+            stats = self._domain.jobStats(flags)
+        except libvirt.libvirtError:
+            return None
+        if stats.get("operation") != _OPERATION_BACKUP or stats.get("type", _JOB_NONE) == _JOB_NONE:
+            return None
+        success = bool(stats.get("success", stats["type"] == _JOB_COMPLETED)) and stats["type"] == _JOB_COMPLETED
+        return {"success": success, "errmsg": str(stats.get("errmsg", ""))}
+
+    # The guest's file systems
+
+    def freeze(self) -> int:
+        """Freeze the guest's file systems and return how many; gives up after a minute.
+
+        libvirt itself would wait for the agent without an end. The call goes on in a thread that nobody waits for:
+        the caller must thaw in any case, since the freeze may yet arrive.
+        """
+        answer = _in_time(self._domain.fsFreeze, _FREEZE_SECONDS)
+        if answer is None:
+            raise BackupError(
+                f"The guest of domain '{self.name}' did not freeze within {_FREEZE_SECONDS:.0f} seconds; "
+                "look at its guest agent, or set quiesce to never."
+            )
+        if isinstance(answer, libvirt.libvirtError):
+            raise _failure(f"Freezing the guest of domain '{self.name}'", answer) from answer
+        return answer
+
+    def thaw(self) -> None:
+        """Thaw the guest's file systems; harmless when nothing is frozen."""
+        answer = _in_time(self._domain.fsThaw, _FREEZE_SECONDS)
+        if answer is None:
+            raise BackupError(f"The guest of domain '{self.name}' did not thaw within {_FREEZE_SECONDS:.0f} seconds.")
+        if isinstance(answer, libvirt.libvirtError):
+            raise _failure(f"Thawing the guest of domain '{self.name}'", answer) from answer
+
+
+def _in_time(call: Callable[[], int], seconds: float) -> int | libvirt.libvirtError | None:
+    """Run a call that may never return in a thread; return its number, its error, or ``None`` when time was up."""
+    answers: list[int | libvirt.libvirtError] = []
+
+    def work() -> None:
+        try:
+            answers.append(call())
+        except libvirt.libvirtError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers[0] if answers else None
+
+
+# Runs as a process of its own, so that a guest thaws even when this one is killed while it holds a freeze: the pipe
+# closes with us, and anything but the word "thawed" on it makes the watchdog act. It connects before it says ready.
+_WATCHDOG = """
+import select, sys, time
+import libvirt
+uri, uuid, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+libvirt.registerErrorHandler(lambda context, error: None, None)
+domain = libvirt.open(uri).lookupByUUIDString(uuid)
+print("ready", flush=True)
+readable = select.select([sys.stdin], [], [], seconds)[0]
+if not readable or sys.stdin.readline().strip() != "thawed":
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        try:
+            domain.fsThaw()
+            break
+        except libvirt.libvirtError:
+            if not domain.isActive():
+                break
+            time.sleep(1)
+"""
+
+
+class ThawWatchdog:
+    """A process that thaws the guest when its owner dies, or does not report the thaw, within ``seconds``."""
+
+    def __init__(self, uri: str, uuid: str, seconds: float) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _WATCHDOG, uri, uuid, str(seconds)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        if self._process.stdout is None or self._process.stdout.readline().strip() != "ready":
+            self._process.kill()
+            self._process.wait()
+            raise BackupError("The watchdog that would thaw the guest could not be started, so the guest was not frozen.")
+
+    def thawed(self) -> None:
+        """Tell the watchdog that it is not needed, and wait for its end."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write("thawed\n")
+                self._process.stdin.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process.wait()
+
+    def take_over(self) -> None:
+        """Leave the thaw to the watchdog: our own attempt failed, it goes on trying after we have gone."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()

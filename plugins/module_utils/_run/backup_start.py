@@ -1,0 +1,236 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Start a backup job: observe, decide, and unless in check mode begin it and read back what libvirt made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import BackupFacts, plan_backup, same_job
+from ansible_collections.virt.backup.plugins.module_utils._decide.backup_request import (
+    check_against_domain,
+    check_request,
+)
+from ansible_collections.virt.backup.plugins.module_utils._libvirt import CHECKPOINT_INCONSISTENT, connect
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
+    BackupError,
+    InputError,
+    LibvirtFailure,
+    StateError,
+)
+from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob
+from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import (
+    check_backing,
+    job_result,
+    job_state,
+    server_result,
+)
+from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation, observe, require_running
+from ansible_collections.virt.backup.plugins.module_utils._run.preflight import check_places, remove_leftovers
+from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, frozen
+from ansible_collections.virt.backup.plugins.module_utils._run.schema import check_schema
+from ansible_collections.virt.backup.plugins.module_utils._xml.backup import build_backup, parse_backup
+from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import build_checkpoint
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import BackupPlan
+    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
+    from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
+
+_QUOTED = re.compile(r"'([^']*)'")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Documents:
+    """A plan with the two documents that carry it; ``checkpoint`` is empty when no checkpoint is made."""
+
+    plan: BackupPlan
+    backup: str
+    checkpoint: str
+
+
+def start_backup(request: BackupRequest, *, check: bool) -> Outcome:
+    """Start the job that ``request`` describes, or find it running.
+
+    :raises InputError: an option cannot be met; nothing was started.
+    :raises StateError: the domain is off, another job is active, or a needless full was to be refused.
+    :raises LibvirtFailure: libvirt refused; the checkpoint of the attempt is gone again.
+    """
+    check_request(request)
+    with connect(request.uri) as hypervisor:
+        handle = hypervisor.domain(request.domain)
+        seen = observe(handle, local=hypervisor.is_local)
+        require_running(seen, "a backup")
+        check_against_domain(request, seen.domain, seen.untrackable)
+        documents = _prepare(request, seen, {})
+        if seen.job is not None:
+            return _already_active(request, seen, documents)
+        _refuse_known_checkpoint(request, seen)
+        leftovers = check_places(request, documents.plan, seen.domain) if hypervisor.is_local else []
+        if check:
+            return _planned(documents, request, seen, leftovers)
+        remove_leftovers(leftovers)
+        return _begin(handle, request, seen, documents, leftovers)
+
+
+def _prepare(request: BackupRequest, seen: Observation, refused: t.Mapping[str, str]) -> _Documents:
+    facts = BackupFacts(seen.domain, seen.checkpoints_by_name, seen.untrackable, refused)
+    plan = plan_backup(request, facts)
+    check_backing(request, plan)
+    backup = build_backup(plan.job)
+    check_schema(backup, "domainbackup")
+    checkpoint = ""
+    if request.checkpoint is not None and plan.checkpoint_disks is not None:
+        checkpoint = build_checkpoint(request.checkpoint.name, plan.checkpoint_disks, request.checkpoint.description)
+        check_schema(checkpoint, "domaincheckpoint")
+    return _Documents(plan, backup, checkpoint)
+
+
+def _already_active(request: BackupRequest, seen: Observation, documents: _Documents) -> Outcome:
+    job = t.cast(BackupJob, seen.job)
+    has_checkpoint = not documents.checkpoint or _checkpoint_name(request) in seen.checkpoints_by_name
+    if not (has_checkpoint and same_job(documents.plan, request, job)):
+        raise StateError(
+            f"domain: '{seen.domain.name}' has another backup job active, {job.describe()}, and a domain has one at a "
+            "time; wait until it has ended, or end it with the tool that started it."
+        )
+    result = job_result(documents.plan, job, seen.domain)
+    return Outcome(
+        changed=False,
+        result={**result, **_freeze_result(Freeze()), "leftovers": [], **_xml_result(documents)},
+        before=job_state(job),
+        after=job_state(job),
+    )
+
+
+def _checkpoint_name(request: BackupRequest) -> str:
+    return request.checkpoint.name if request.checkpoint else ""
+
+
+def _refuse_known_checkpoint(request: BackupRequest, seen: Observation) -> None:
+    name = _checkpoint_name(request)
+    if name in seen.checkpoints_by_name:
+        remedy = "choose a name that was never used, or remove that one with virt_checkpoint"
+        raise InputError("checkpoint.name", name, f"is a checkpoint of domain '{seen.domain.name}' already", remedy)
+
+
+def _planned(documents: _Documents, request: BackupRequest, seen: Observation, leftovers: list[str]) -> Outcome:
+    plan = documents.plan
+    return Outcome(
+        changed=True,
+        result={
+            **job_result(plan, plan.job, seen.domain),
+            **_freeze_result(Freeze()),
+            **_xml_result(documents),
+            "leftovers": leftovers,
+        },
+        before=job_state(None),
+        after=job_state(plan.job),
+        warnings=_plan_warnings(request, documents),
+    )
+
+
+def _plan_warnings(request: BackupRequest, documents: _Documents) -> tuple[str, ...]:
+    if request.checkpoint is None or documents.checkpoint:
+        return ()
+    return (
+        f"No checkpoint '{request.checkpoint.name}' is made: no participating disk can carry a bitmap, "
+        "so the next backup will be full again.",
+    )
+
+
+def _begin(
+    handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents, leftovers: list[str]
+) -> Outcome:
+    try:
+        with frozen(handle, request.quiesce, has_agent=seen.domain.agent_connected) as freeze:
+            documents = _begin_with_fallback(handle, request, seen, documents)
+        job_xml = handle.job_xml()
+        if job_xml is None:
+            raise StateError(f"The backup job of domain '{handle.name}' ended as soon as it had begun; look at the domain.")
+        job = parse_backup(job_xml)
+    except BaseException as error:
+        _undo(handle, request, documents, error)
+        raise
+    return Outcome(
+        changed=True,
+        result={
+            **job_result(documents.plan, job, seen.domain),
+            **_freeze_result(freeze),
+            **_xml_result(documents),
+            "leftovers": leftovers,
+        },
+        before=job_state(None),
+        after=job_state(job),
+        warnings=(*_plan_warnings(request, documents), *freeze.warnings),
+    )
+
+
+def _begin_with_fallback(
+    handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents
+) -> _Documents:
+    """Begin; where libvirt refuses one disk's bitmap, that disk alone becomes full and the job is tried again.
+
+    Error 109 comes before libvirt has created a file, and takes the checkpoint's metadata back by itself.
+    """
+    refused: dict[str, str] = {}
+    while True:
+        try:
+            handle.begin_backup(
+                documents.backup, documents.checkpoint or None, reuse_external=request.reuse_external
+            )
+        except LibvirtFailure as error:
+            disk = _refused_disk(error, documents.plan)
+            if not disk or disk in refused:
+                raise
+            refused[disk] = error.text
+            documents = _prepare(request, seen, refused)
+        else:
+            return documents
+
+
+def _refused_disk(error: LibvirtFailure, plan: BackupPlan) -> str:
+    """Return the disk whose bitmap libvirt names as broken; its messages are translated, the quoted names are not."""
+    if error.code != CHECKPOINT_INCONSISTENT:
+        return ""
+    incremental = [disk.name for disk in plan.job.participating if disk.incremental]
+    return next((name for name in reversed(_QUOTED.findall(error.text)) if name in incremental), "")
+
+
+def _undo(handle: DomainHandle, request: BackupRequest, documents: _Documents, error: BaseException) -> None:
+    """Leave nothing of a failed begin: libvirt keeps the new checkpoint when only the export step failed."""
+    name = _checkpoint_name(request)
+    try:
+        job_xml = handle.job_xml()
+        if job_xml is not None and _is_ours(parse_backup(job_xml), documents.plan.job):
+            handle.abort_job()
+            handle.wait_until_job_ended(request.timeout)
+        if name:
+            handle.delete_checkpoint(name)
+    except BackupError as second:
+        if isinstance(error, BackupError):
+            error.note(second.message)
+
+
+def _is_ours(active: BackupJob, wanted: BackupJob) -> bool:
+    paths = {disk.path for disk in wanted.participating}
+    return active.server == wanted.server and {disk.path for disk in active.participating} == paths
+
+
+def _freeze_result(freeze: Freeze) -> dict[str, t.Any]:
+    return {"quiesced": freeze.quiesced, "freeze_seconds": freeze.seconds}
+
+
+def _xml_result(documents: _Documents) -> dict[str, t.Any]:
+    return {
+        "xml": documents.backup,
+        "checkpoint_xml": documents.checkpoint,
+        "server": server_result(documents.plan.job.server),
+    }

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""End a backup job: a pull job when its bytes have been read, a push job by waiting for it, or by cancelling it."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils import _qemu
+from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import default_socket
+from ansible_collections.virt.backup.plugins.module_utils._decide.backup_request import check_request
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_known
+from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
+from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import DiskRequest
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob, Server
+from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import job_state
+from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
+    from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
+    from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation
+
+
+def stop_backup(request: BackupRequest, *, check: bool) -> Outcome:
+    """End our job, or find that there is none; a push job is waited for unless ``cancel`` is set.
+
+    :raises StateError: the active job is not ours, did not end in time, or (push) failed.
+    """
+    check_request(request)
+    with connect(request.uri) as hypervisor:
+        handle = hypervisor.domain(request.domain)
+        seen = observe(handle, measure=False, local=hypervisor.is_local)
+        for index, wish in enumerate(request.disks or ()):
+            known = [disk.name for disk in seen.domain.disks]
+            check_known(f"disks[{index}].name", wish.name, known, f"a disk of domain '{seen.domain.name}'")
+        if seen.job is not None and not _is_ours(request, seen, seen.job):
+            raise StateError(
+                f"domain: the active backup job of '{seen.domain.name}' is {seen.job.describe()}, which is not the one "
+                "named here; it is left alone. End it with the tool that started it, or name its server or targets."
+            )
+        if request.mode == "pull":
+            return _stop_pull(handle, request, seen.job, check=check)
+        return _stop_push(handle, request, seen, check=check)
+
+
+def _is_ours(request: BackupRequest, seen: Observation, job: BackupJob) -> bool:
+    if request.mode != job.mode:
+        return False
+    if job.server is not None:
+        return job.server == _wanted_server(request, seen.domain.uuid)
+    targets = {wish.target for wish in request.disks or () if wish.target}
+    paths = {disk.path for disk in job.participating}
+    if targets:
+        return targets == paths
+    return bool(request.target_dir) and {os.path.dirname(path) for path in paths} == {request.target_dir}
+
+
+def _wanted_server(request: BackupRequest, uuid: str) -> Server:
+    server = request.server or Server()
+    if server.transport == "unix" and not server.socket:
+        return Server("unix", default_socket(uuid), tls=server.tls)
+    return server
+
+
+def _stop_pull(handle: DomainHandle, request: BackupRequest, job: BackupJob | None, *, check: bool) -> Outcome:
+    if job is None:
+        return _unchanged("no backup job was active")
+    if not check:
+        _abort(handle, request)
+    return Outcome(True, {"ended": "the job was ended"}, before=job_state(job), after=job_state(None))
+
+
+def _abort(handle: DomainHandle, request: BackupRequest) -> None:
+    handle.abort_job()
+    if not handle.wait_until_job_ended(request.timeout):
+        raise StateError(
+            f"timeout: the backup job of domain '{handle.name}' was told to end and had not after {request.timeout} "
+            "seconds; look at the domain's disks, and raise timeout if they are slow."
+        )
+
+
+def _unchanged(ended: str, changed: bool = False) -> Outcome:
+    return Outcome(changed, {"ended": ended}, before=job_state(None), after=job_state(None))
+
+
+def _stop_push(handle: DomainHandle, request: BackupRequest, seen: Observation, *, check: bool) -> Outcome:
+    job = seen.job
+    if request.cancel:
+        if job is not None and not check:
+            _abort(handle, request)
+        ended = "the job was cancelled; its targets hold no backup" if job else "no backup job was active"
+        return Outcome(job is not None, {"ended": ended}, before=job_state(job), after=job_state(None))
+    if check:
+        return Outcome(job is not None, {"ended": "not waited for in check mode"}, before=job_state(job))
+    if not handle.wait_until_job_ended(request.timeout):
+        raise StateError(
+            f"timeout: the push job of domain '{handle.name}' still runs after {request.timeout} seconds; "
+            "call again to go on waiting, or set cancel: true to end it."
+        )
+    wishes = _wishes(request, seen)
+    ended = _require_success(handle, bool(wishes))
+    sources = {disk.source for disk in seen.domain.disks}
+    rebased = [wish.name for wish in wishes if _finish_target(wish, _target(wish, request), sources)]
+    return Outcome(
+        changed=job is not None or bool(rebased),
+        result={"ended": ended, "rebased": rebased},
+        before=job_state(job),
+        after=job_state(None),
+    )
+
+
+def _wishes(request: BackupRequest, seen: Observation) -> list[DiskRequest]:
+    """Return the disks whose targets are named: one by one, or by their directory."""
+    if request.disks is not None:
+        return [wish for wish in request.disks if wish.backup and _target(wish, request)]
+    derived = [DiskRequest(disk.name) for disk in seen.domain.disks]
+    return [wish for wish in derived if request.target_dir and os.path.exists(_target(wish, request))]
+
+
+def _require_success(handle: DomainHandle, targets_named: bool) -> str:
+    """Return how the push ended; success is libvirt's record of the job itself, which lives in the daemon only."""
+    record = handle.completed_backup()
+    if record is None:
+        if targets_named:
+            raise StateError(
+                f"The push job of domain '{handle.name}' is over and libvirt has no record of how it ended (its daemon "
+                "or the domain was restarted); do not trust the targets, and make the backup again."
+            )
+        return "no backup job was active, and none is on record"
+    if not record["success"]:
+        why = f": {record['errmsg']}" if record["errmsg"] else ""
+        raise StateError(f"The push job of domain '{handle.name}' did not complete{why}; its targets hold no backup.")
+    return "the job completed"
+
+
+def _target(wish: DiskRequest, request: BackupRequest) -> str:
+    if wish.target:
+        return wish.target
+    return os.path.join(request.target_dir, f"{wish.name}.{wish.driver}") if request.target_dir else ""
+
+
+def _finish_target(wish: DiskRequest, target: str, live_sources: t.Collection[str]) -> bool:
+    """Check a target and give an incremental one its true backing file; return whether it had to be rebased.
+
+    :raises StateError: the target is missing or damaged.
+    :raises InputError: it needs a backing file and none was named, or that one does not exist.
+    """
+    if not os.path.exists(target):
+        raise StateError(f"The push job completed, and the target {target!r} of disk '{wish.name}' does not exist.")
+    if wish.driver != "qcow2":
+        return False
+    backing = _qemu.info(target).backing_file
+    rebase = backing in live_sources
+    if rebase:
+        _check_backing(wish, target)
+        _qemu.rebase_unsafe(target, wish.backing_file, wish.backing_format)
+    _qemu.check(target)
+    return rebase
+
+
+def _check_backing(wish: DiskRequest, target: str) -> None:
+    if not wish.backing_file:
+        problem = f"is not given, and {target!r} still has the live disk '{wish.name}' as its backing file"
+        raise InputError("disks[].backing_file", "", problem, "name the previous backup of that disk")
+    if not os.path.exists(os.path.join(os.path.dirname(target), wish.backing_file)):
+        raise InputError("disks[].backing_file", wish.backing_file, f"does not exist beside {target!r}", "correct it")

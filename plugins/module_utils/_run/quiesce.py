@@ -1,0 +1,88 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Freeze the guest around the begin of a job. Whatever happens in between, the guest thaws."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._libvirt import ThawWatchdog
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
+
+# Longer than a freeze plus a begin may take; a guest that stays frozen so long has lost us.
+_WATCHDOG_SECONDS = 180.0
+
+
+@dataclasses.dataclass
+class Freeze:
+    """What came of the wish to freeze; filled in while the context runs."""
+
+    quiesced: bool = False
+    seconds: float = 0.0
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+@contextlib.contextmanager
+def frozen(handle: DomainHandle, wish: str, *, has_agent: bool) -> Iterator[Freeze]:
+    """Hold the guest frozen (``never``, ``try`` or ``require``) while the body runs.
+
+    The thaw follows a freeze that failed as well: it may have frozen and only its answer got lost. A watchdog process,
+    armed before the freeze, thaws when this process is killed.
+    """
+    outcome = Freeze()
+    if wish == "never" or not _may_freeze(handle, wish, has_agent, outcome):
+        yield outcome
+        return
+    watchdog = ThawWatchdog(handle.uri, handle.uuid, _WATCHDOG_SECONDS)
+    began = time.monotonic()
+    try:
+        _freeze(handle, wish, outcome)
+        yield outcome
+    finally:
+        _thaw(handle, watchdog, outcome)
+        if outcome.quiesced:
+            outcome.seconds = round(time.monotonic() - began, 3)
+
+
+def _may_freeze(handle: DomainHandle, wish: str, has_agent: bool, outcome: Freeze) -> bool:
+    if has_agent:
+        return True
+    sentence = f"domain '{handle.name}' has no connected guest agent (channel org.qemu.guest_agent.0)"
+    if wish == "require":
+        raise StateError(f"quiesce: require cannot be met: {sentence}; start qemu-guest-agent in it or use quiesce: try.")
+    outcome.warnings.append(f"Not frozen: {sentence}; the backup is crash-consistent.")
+    return False
+
+
+def _freeze(handle: DomainHandle, wish: str, outcome: Freeze) -> None:
+    try:
+        handle.freeze()
+    except BackupError as error:
+        if wish == "require":
+            raise
+        outcome.warnings.append(f"Not frozen, the backup is crash-consistent: {error.message}")
+    else:
+        outcome.quiesced = True
+
+
+def _thaw(handle: DomainHandle, watchdog: ThawWatchdog, outcome: Freeze) -> None:
+    try:
+        handle.thaw()
+    except BackupError as error:
+        watchdog.take_over()
+        if outcome.quiesced:
+            outcome.warnings.append(f"{error.message} A watchdog goes on trying for five minutes; look at the guest.")
+    else:
+        watchdog.thawed()

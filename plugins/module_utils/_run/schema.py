@@ -1,0 +1,33 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Check generated XML against the RELAX NG schemas that the host's own libvirt installed, before anything happens."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+from ansible_collections.virt.backup.plugins.module_utils._xml.tree import schema_complaint
+
+_SCHEMA_DIRECTORY = "/usr/share/libvirt/schemas"
+
+
+def check_schema(document: str, schema: str) -> None:
+    """Raise when ``document`` is not what the schema (``domainbackup`` or ``domaincheckpoint``) allows.
+
+    A host without the schema files leaves the check to the daemon, which makes it first of all (error 92).
+    """
+    path = os.path.join(_SCHEMA_DIRECTORY, f"{schema}.rng")
+    if not os.path.exists(path):
+        return
+    complaint = schema_complaint(document, path)
+    if complaint:
+        raise BackupError(
+            f"The {schema} XML does not satisfy this host's libvirt: {complaint}. "
+            "A value given to the module is of a form that libvirt does not take; nothing was started.",
+            xml=document,
+        )

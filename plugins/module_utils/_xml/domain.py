@@ -1,0 +1,85 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Domain XML -> model (https://libvirt.org/formatdomain.html)."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
+from ansible_collections.virt.backup.plugins.module_utils._xml.tree import parse, text_of
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._xml.tree import Element
+
+_AGENT = "devices/channel/target[@name='org.qemu.guest_agent.0']"
+
+# The attribute of <source> that says where the bytes are, by the type of the disk.
+_SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir"}
+
+
+def parse_domain(xml: str, sizes: t.Mapping[str, int] | None = None) -> Domain:
+    """Read a domain. ``sizes`` gives the virtual size in bytes by target name, which the XML does not hold."""
+    root = parse(xml)
+    known = sizes or {}
+    disks = [_disk(node, known) for node in root.iterfind("devices/disk") if node.find("target") is not None]
+    nvram = root.find("os/nvram")
+    return Domain(
+        name=text_of(root, "name"),
+        uuid=text_of(root, "uuid"),
+        disks=tuple(disks),
+        has_agent_channel=root.find(_AGENT) is not None,
+        agent_connected=root.find(f"{_AGENT}[@state='connected']") is not None,
+        nvram="" if nvram is None else (nvram.text or _source(nvram, nvram.get("type", "file"))).strip(),
+        tpm=root.find("devices/tpm/backend[@type='emulator']") is not None,
+    )
+
+
+def _disk(node: Element, sizes: t.Mapping[str, int]) -> Disk:
+    target = node.find("target")
+    name = target.get("dev", "")
+    return Disk(
+        name=name,
+        device=node.get("device", "disk"),
+        bus=target.get("bus", ""),
+        source_type=node.get("type", "file"),
+        source=_source(node, node.get("type", "file")),
+        format=_format(node),
+        serial=text_of(node, "serial"),
+        readonly=node.find("readonly") is not None or node.get("device") == "cdrom",
+        transient=node.find("transient") is not None,
+        virtual_size=sizes.get(name, 0),
+    )
+
+
+def _format(node: Element) -> str:
+    driver = node.find("driver")
+    return "raw" if driver is None else driver.get("type", "raw")
+
+
+def _source(node: Element, kind: str) -> str:
+    source = node.find("source")
+    if source is None:
+        return ""
+    if kind == "network":
+        return _network_source(source)
+    if kind == "volume":
+        pool, volume = source.get("pool", ""), source.get("volume", "")
+        return f"{pool}/{volume}" if volume else ""
+    if kind in _SOURCE_ATTRIBUTE:
+        return t.cast(str, source.get(_SOURCE_ATTRIBUTE[kind], ""))
+    # nvme, vhostuser, vhostvdpa: all attributes together are what tells two of them apart.
+    nested = [item for entry in source for item in sorted(entry.attrib.items())]
+    return ",".join(f"{key}={value}" for key, value in [*sorted(source.attrib.items()), *nested])
+
+
+def _network_source(source: Element) -> str:
+    hosts = []
+    for host in source.iterfind("host"):
+        port = f":{host.get('port')}" if host.get("port") else ""
+        hosts.append(host.get("socket") or f"{host.get('name', '')}{port}")
+    return f"{source.get('protocol', '')}://{','.join(hosts)}/{source.get('name', '')}"
