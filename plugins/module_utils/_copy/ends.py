@@ -1,0 +1,41 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""What every end of a copy can do."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+
+class End(t.Protocol):
+    """Where the content of one image goes: a file that is open and empty.
+
+    ``write``, ``zero`` and ``settled`` come from several threads. Offsets are whole clusters; so are lengths, but for
+    zeroes that end with the disk. No cluster is named twice.
+    """
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Store clusters that hold data; content past the end of the disk is zero and need not be stored."""
+
+    def zero(self, start: int, end: int) -> None:
+        """Make a range read as zero, whatever a backing image holds there."""
+
+    def settled(self, offset: int) -> None:
+        """Learn that everything below ``offset`` was written or zeroed, so that nothing about it need be remembered."""
+
+    def finish(self) -> None:
+        """Complete the file; called once, after the last write. The caller syncs it."""
+
+
+def write_all(fd: int, data: memoryview | bytes, offset: int) -> None:
+    """Write everything: one ``pwrite`` may store less than it was given."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written

@@ -1,0 +1,200 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""The engine: tasks in, content of an end out. It knows nothing of files, bitmaps or backups.
+
+One thread and one connection make a worker. Workers take tasks from one iterator, keep a few reads in flight, and do
+with each block the same: look for zero clusters, hash, hand the rest to the end. The first error stops all of them.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import threading
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._copy import digest
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER, Run, Task, bits_to_runs
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.virt.backup.plugins.module_utils._copy.ends import End
+    from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
+
+DEPTH = 2
+"""Blocks in flight per connection when there are several; a single connection gets :data:`LONE_DEPTH`."""
+LONE_DEPTH = 4
+
+
+class Reader(t.Protocol):
+    """What a worker needs of a connection."""
+
+    def start_read(self, into: memoryview, offset: int) -> list[int]:
+        """Ask for bytes; returns what to wait for."""
+
+    def finish_read(self, cookies: list[int]) -> None:
+        """Wait for them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """What a copy did, in bytes of the guest's disk."""
+
+    copied: int
+    zeroed: int
+    digest: str
+
+
+class Job:
+    """One image's copy: the tasks still to take, and what the finished ones add up to. Safe for threads.
+
+    ``explicit_zeroes`` is for increments: zeroes are stored and count in the digest; in a full copy they are left out.
+    """
+
+    def __init__(self, tasks: Iterator[Task], end: End, size: int, *, explicit_zeroes: bool, checksum: bool) -> None:
+        self.size = size
+        self.end = end
+        self.explicit_zeroes = explicit_zeroes
+        self.checksum = checksum
+        self.position = 0
+        self.copied = 0
+        self._zeroed = 0
+        self._tasks = enumerate(tasks)
+        self._taking = threading.Lock()
+        self._settling = threading.Lock()
+        self._finished: dict[int, tuple[int, bytes]] = {}
+        self._next = 0
+        self._digest = hashlib.sha256(digest.header(size))
+
+    def take(self) -> tuple[int, Task] | None:
+        """Return the next task and its number, or ``None`` when there are no more. May ask the server for extents."""
+        with self._taking:
+            return next(self._tasks, None)
+
+    def settle(self, number: int, end: int, records: bytes, copied: int, zeroed: int) -> None:
+        """Account for a finished task. Records enter the digest, and the end is told, in the order of the disk."""
+        with self._settling:
+            self.copied += copied
+            self._zeroed += zeroed
+            self._finished[number] = (end, records)
+            while self._next in self._finished:
+                self.position, ready = self._finished.pop(self._next)
+                self._digest.update(ready)
+                self._next += 1
+            position = self.position
+        self.end.settled(position)
+
+    def totals(self) -> Totals:
+        """Return the sums, once every worker has ended without an error."""
+        zeroed = self._zeroed if self.explicit_zeroes else self.size - self.copied
+        return Totals(self.copied, zeroed, f"sha256:{self._digest.hexdigest()}" if self.checksum else "")
+
+
+class Worker:
+    """Moves blocks over one connection until there are no more tasks."""
+
+    def __init__(self, job: Job, reader: Reader, limit: RateLimit, cancel: threading.Event, depth: int) -> None:
+        self._job = job
+        self._reader = reader
+        self._limit = limit
+        self._cancel = cancel
+        self._idle = [bytearray(BLOCK) for unused in range(depth)]
+
+    def run(self) -> None:
+        """Work until the tasks are used up; raise what goes wrong."""
+        flight: collections.deque[tuple[int, Task, bytearray, list[int]]] = collections.deque()
+        more = True
+        while more or flight:
+            while more and self._idle:
+                taken = None if self._cancel.is_set() else self._job.take()
+                if taken is None:
+                    more = False
+                    break
+                flight.append(self._start(*taken))
+            if flight:
+                number, task, block, cookies = flight.popleft()
+                self._reader.finish_read(cookies)
+                self._store(number, task, block)
+                self._idle.append(block)
+
+    def _start(self, number: int, task: Task) -> tuple[int, Task, bytearray, list[int]]:
+        block = self._idle.pop()
+        cookies: list[int] = []
+        view = memoryview(block)
+        for start, end in task.reads:
+            self._limit.wait(end - start, self._cancel)
+            cookies += self._reader.start_read(view[start - task.offset : end - task.offset], start)
+            if end % CLUSTER:
+                block[end - task.offset : -(-(end - task.offset) // CLUSTER) * CLUSTER] = bytes(-end % CLUSTER)
+        return number, task, block, cookies
+
+    def _store(self, number: int, task: Task, block: bytearray) -> None:
+        """Hand a block's clusters to the end and account for them."""
+        job = self._job
+        if not task.reads and task.end - task.offset > BLOCK:
+            self._store_zero_blocks(number, task)
+            return
+        data, zero = _masks(task, block)
+        self._write(task.offset, block, data)
+        if job.explicit_zeroes:
+            for first, last in bits_to_runs(zero):
+                job.end.zero(task.offset + first * CLUSTER, min(task.offset + last * CLUSTER, job.size))
+        else:
+            zero = 0
+        records = b""
+        if job.checksum and (data or zero):
+            records = digest.record(task.offset, data, zero, _hash(block, data))
+        job.settle(number, task.end, records, self._bytes(task.offset, data), self._bytes(task.offset, zero))
+
+    def _write(self, offset: int, block: bytearray, data: int) -> None:
+        view = memoryview(block)
+        for first, last in bits_to_runs(data):
+            self._job.end.write(offset + first * CLUSTER, view[first * CLUSTER : last * CLUSTER])
+
+    def _store_zero_blocks(self, number: int, task: Task) -> None:
+        job = self._job
+        records = b""
+        if job.explicit_zeroes:
+            job.end.zero(task.offset, task.end)
+            if job.checksum:
+                records = digest.zero_records(task.offset, task.end)
+        job.settle(number, task.end, records, 0, task.end - task.offset)
+
+    def _bytes(self, offset: int, mask: int) -> int:
+        """Return how many bytes of the disk the clusters in ``mask`` are; the last cluster may be a short one."""
+        clusters = bin(mask).count("1")
+        beyond = offset + mask.bit_length() * CLUSTER - self._job.size
+        return clusters * CLUSTER - max(beyond, 0) if mask else 0
+
+
+def _masks(task: Task, block: bytearray) -> tuple[int, int]:
+    """Return which clusters of the block hold data and which only zeroes; those the task does not name are in neither."""
+    data = 0
+    zero = sum(_mask(task.offset, run) for run in task.zeros)
+    for run in task.reads:
+        for index in range((run.start - task.offset) // CLUSTER, -(-(run.end - task.offset) // CLUSTER)):
+            # Much faster than any comparison of slices: no copy is made, and data differs within a few bytes.
+            if not block.startswith(digest.ZEROS, index * CLUSTER):
+                data |= 1 << index
+            else:
+                zero |= 1 << index
+    return data, zero & ~data
+
+
+def _mask(offset: int, run: Run) -> int:
+    first, last = (run.start - offset) // CLUSTER, -(-(run.end - offset) // CLUSTER)
+    return (1 << last) - (1 << first)
+
+
+def _hash(block: bytearray, data: int) -> bytes:
+    total = hashlib.sha256()
+    view = memoryview(block)
+    for first, last in bits_to_runs(data):
+        total.update(view[first * CLUSTER : last * CLUSTER])
+    return total.digest()

@@ -1,0 +1,116 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""How an image and its record get their names. The crash table is in ``docs/internals/extract.md``.
+
+Both are complete and synced under names of their own before the first of these steps:
+
+* no image under the name yet: rename the record, then the image. A kill between leaves a record without an image, which says nothing;
+* an image to be replaced: remove its record, rename the image, rename the record. A kill between leaves an image
+  without a record, which is never taken for unchanged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import typing as t
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
+
+
+class Attributes(t.NamedTuple):
+    """Owner, group (``-1`` leaves them as they are) and mode of the files."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+def record_path(dest: str) -> str:
+    """Return where the record of an image is: ``vda.qcow2`` has ``vda.json``."""
+    return os.path.splitext(dest)[0] + ".json"
+
+
+class Draft:
+    """The new image and its record, on their way to their names. Leaving the context removes what was not published."""
+
+    def __init__(self, dest: str, attributes: Attributes) -> None:
+        token = secrets.token_hex(4)
+        folder, name = os.path.split(dest)
+        self._folder = folder
+        self._dest = dest
+        self._image = os.path.join(folder, f".{name}.part-{token}")
+        self._record = os.path.join(folder, f".{os.path.basename(record_path(dest))}.part-{token}")
+        self._attributes = attributes
+        self.fd = _create(self._image, attributes)
+
+    def close(self) -> None:
+        """Close the image, and remove the files that still have their first names."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        for path in (self._image, self._record):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def write_record(self, record: Record) -> None:
+        """Write the record and sync it."""
+        fd = _create(self._record, self._attributes)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(record.as_dict(), file, indent=2, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def publish(self, *, step: Callable[[str], None] = lambda name: None) -> None:
+        """Give both their names, durably. ``step`` is told before each change, for tests that end there."""
+        record = record_path(self._dest)
+        if not os.path.lexists(self._dest):
+            step("record")
+            self._rename(self._record, record)
+            step("image")
+            self._rename(self._image, self._dest)
+            return
+        step("unrecord")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(record)
+            sync_folder(self._folder)
+        step("image")
+        self._rename(self._image, self._dest)
+        step("record")
+        self._rename(self._record, record)
+
+    def _rename(self, path: str, name: str) -> None:
+        os.rename(path, name)
+        sync_folder(self._folder)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _create(path: str, attributes: Attributes) -> int:
+    """Create a file that nobody else can open before it has its owner and mode."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchown(fd, attributes.uid, attributes.gid)
+        os.fchmod(fd, attributes.mode)
+    except OSError:
+        os.close(fd)
+        os.unlink(path)
+        raise
+    return fd

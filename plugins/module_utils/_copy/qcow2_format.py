@@ -1,0 +1,88 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""The parts of qcow2 that we write, from QEMU's docs/interop/qcow2.txt: version 3, 64 KiB clusters, 16-bit refcounts."""
+
+from __future__ import annotations
+
+import struct
+
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER
+
+CLUSTER_BITS = 16
+REFCOUNT_ORDER = 4
+REFCOUNTS_PER_BLOCK = CLUSTER // 2
+"""16-bit entries in one refcount block; it covers 2 GiB of the file."""
+ENTRIES_PER_TABLE = CLUSTER // 8
+
+COPIED = 1 << 63
+COMPRESSED = 1 << 62
+ZERO_CLUSTER = 1
+"""Bit 0 of an L2 entry: reads as zero, whatever the backing image holds."""
+
+_SECTOR = 512
+_CSIZE_SHIFT = 62 - (CLUSTER_BITS - 8)
+_INCOMPATIBLE_COMPRESSION_TYPE = 1 << 3
+_EXTENSION_BACKING_FORMAT = 0xE2792ACA
+_HEADER_LENGTH = 112
+LONGEST_BACKING_NAME = 1023
+
+COMPRESSION_TYPES = {"zlib": 0, "zstd": 1}
+
+
+def compressed_entry(host_offset: int, length: int) -> int:
+    """Return the L2 entry of a compressed cluster of ``length`` bytes at any byte of the file.
+
+    The length is told in sectors that are touched after the first one; readers stop where the stream ends.
+    """
+    more_sectors = (host_offset + length - 1) // _SECTOR - host_offset // _SECTOR
+    return COMPRESSED | more_sectors << _CSIZE_SHIFT | host_offset
+
+
+def header(
+    *,
+    size: int,
+    l1_offset: int,
+    l1_entries: int,
+    refcount_offset: int,
+    refcount_clusters: int,
+    backing_file: str = "",
+    backing_format: str = "",
+    compression: str = "zlib",
+) -> bytes:
+    """Return the first cluster of the file. ``size`` must be a multiple of 512: QEMU rounds down, and loses the rest."""
+    if size % _SECTOR:
+        raise AssertionError(f"Contract violation: {size} is no multiple of {_SECTOR}")
+    extensions = b""
+    if backing_file:
+        name = backing_format.encode()
+        extensions += struct.pack(">II", _EXTENSION_BACKING_FORMAT, len(name)) + name.ljust(-(-len(name) // 8) * 8, b"\0")
+    extensions += struct.pack(">II", 0, 0)
+    backing = backing_file.encode()
+    kind = COMPRESSION_TYPES[compression]
+    fixed = struct.pack(
+        ">4sIQIIQIIQQIIQQQQIIB7x",
+        b"QFI\xfb",
+        3,
+        _HEADER_LENGTH + len(extensions) if backing else 0,
+        len(backing),
+        CLUSTER_BITS,
+        size,
+        0,  # no encryption
+        l1_entries,
+        l1_offset,
+        refcount_offset,
+        refcount_clusters,
+        0,  # no snapshots
+        0,
+        _INCOMPATIBLE_COMPRESSION_TYPE if kind else 0,
+        0,  # compatible features
+        0,  # autoclear features
+        REFCOUNT_ORDER,
+        _HEADER_LENGTH,
+        kind,
+    )
+    return (fixed + extensions + backing).ljust(CLUSTER, b"\0")

@@ -1,0 +1,35 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""The end that is a raw file: sparse where the disk is zero."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
+
+
+class RawFile:
+    """A new raw file of exactly ``size`` bytes. Fulfils :class:`~.ends.End`."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._size = size
+        os.ftruncate(fd, size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write, up to the end of the disk."""
+        write_all(self._fd, data[: self._size - offset], offset)
+
+    def zero(self, start: int, end: int) -> None:
+        """Nothing to do: what was never written to a new file is a hole and reads as zero."""
+
+    def settled(self, offset: int) -> None:
+        """Nothing is remembered."""
+
+    def finish(self) -> None:
+        """Nothing is left to write."""

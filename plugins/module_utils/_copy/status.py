@@ -1,0 +1,56 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""The status file: how far a call is, for whoever watches it. Replaced as a whole, at most once a second."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+import typing as t
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FORMAT = 1
+INTERVAL = 1.0
+
+
+class Progress(t.NamedTuple):
+    """How far one image is. ``bytes_done`` is the position on the disk below which all is done; ``bytes_total`` its size.
+
+    ``bytes_copied`` is what was stored as data so far; ``state`` is ``copying``, ``done``, ``unchanged`` or ``failed``.
+    """
+
+    dest: str
+    state: str
+    bytes_done: int
+    bytes_total: int
+    bytes_copied: int
+
+
+class StatusFile:
+    """Writes the progress to ``path``; an empty path writes nothing. ``updated`` is a sign of life for whoever waits."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._written = float("-inf")
+
+    def write(self, images: Sequence[Progress], *, now: bool = False) -> None:
+        """Write if the last time was at least a second ago, or ``now``."""
+        if not self._path or (not now and time.monotonic() - self._written < INTERVAL):
+            return
+        self._written = time.monotonic()
+        updated = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        content = {"format": FORMAT, "updated": updated, "images": [image._asdict() for image in images]}
+        folder, name = os.path.split(self._path)
+        new = os.path.join(folder, f".{name}.{os.getpid()}.new")
+        with open(new, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.write("\n")
+        os.replace(new, self._path)

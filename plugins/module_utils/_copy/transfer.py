@@ -1,0 +1,283 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""One image's way: connect, plan, copy with several workers, complete the file, sync it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._copy.engine import DEPTH, LONE_DEPTH, Job, Worker
+from ansible_collections.virt.backup.plugins.module_utils._copy.registry import open_end
+from ansible_collections.virt.backup.plugins.module_utils._copy.source import FullSource, IncrementalSource
+from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
+from ansible_collections.virt.backup.plugins.module_utils._nbd import (
+    ALLOCATION,
+    BITMAP_PREFIX,
+    Cancelled,
+    Connection,
+    NbdError,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Draft
+    from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
+
+PATIENCE = 10.0
+"""Seconds to wait for a second connection before the first one does all the work."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all images of a call share. ``timeout`` in seconds; ``connections`` is the most that one image opens."""
+
+    connections: int
+    timeout: float
+    compression: str
+    checksum: bool
+    limit: RateLimit
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a copy would do, from the extents alone, in bytes: what it would read, and what it would mark or leave as zero."""
+
+    size: int
+    bytes_to_read: int
+    bytes_zero: int
+    extents: int
+
+
+class Transfer:
+    """One image. :meth:`run` belongs to one thread; :meth:`progress` and :meth:`stop` are for the others.
+
+    ``parameter`` is how errors call the image, such as ``images[0]``.
+    """
+
+    def __init__(self, parameter: str, image: ImageRequest, export: str, settings: Settings, draft: Draft | None = None) -> None:
+        self.image = image
+        self.draft = draft
+        self.record: Record | None = None
+        self._parameter = parameter
+        self._export = export
+        self._settings = settings
+        self._cancel = threading.Event()
+        self._enough = threading.Event()
+        self._errors = FirstError(self.stop)
+        self._job: Job | None = None
+        self._size = 0
+
+    def stop(self) -> None:
+        """End every wait of this image soon."""
+        self._cancel.set()
+        self._enough.set()
+
+    def progress(self) -> Progress:
+        """Return how far it is."""
+        done, copied = (self._job.position, self._job.copied) if self._job else (0, 0)
+        if self.record:
+            return Progress(self.image.dest, "done", self._size, self._size, copied)
+        state = "failed" if self._cancel.is_set() else "copying"
+        return Progress(self.image.dest, state, done, self._size, copied)
+
+    def forecast(self) -> Forecast:
+        """Connect, ask for the extents and read nothing."""
+        first = self._connect_first()
+        try:
+            reads = zeroes = 0
+            source = self._source(first)
+            for start, end, zero in source.segments():
+                if zero:
+                    zeroes += end - start
+                else:
+                    reads += end - start
+        except NbdError as error:
+            raise self._failed(error) from error
+        finally:
+            first.close()
+        return Forecast(first.size, reads, zeroes if self.image.bitmap else first.size - reads, source.extents)
+
+    def run(self) -> None:
+        """Fill the draft's image and sync it; sets :attr:`record`. Raises the first error after all threads ended."""
+        if self.draft is None:
+            raise AssertionError("Contract violation: a transfer without a draft can only forecast")
+        began = time.monotonic()
+        first = self._connect_first()
+        try:
+            end = open_end(self.draft.fd, first.size, self.image, self._settings.compression)
+            source = self._source(first)
+            self._job = Job(
+                source.tasks(),
+                end,
+                first.size,
+                explicit_zeroes=bool(self.image.bitmap),
+                checksum=self._settings.checksum,
+            )
+            self._size = first.size
+            self._work(self._job, first)
+            end.finish()
+            os.fsync(self.draft.fd)
+        except NbdError as error:
+            raise self._failed(error) from error
+        except OSError as error:
+            problem = f"writing {self.image.dest!r} failed: {error.strerror}; nothing was left under that name"
+            raise StateError(f"{self._parameter}.dest: {problem}.") from error
+        finally:
+            first.close()
+        self.record = self._make_record(self._job, source.extents, time.monotonic() - began)
+
+    def _work(self, job: Job, first: Connection) -> None:
+        """Run the workers, each on a connection of its own while ``first`` goes on describing the disk.
+
+        A server that lets only one client in gets one worker, which then shares ``first`` with the planning: both are
+        in the same thread, because only whoever takes a task plans.
+        """
+        several = self._settings.connections > 1 and first.multi_conn
+        second = self._connect_more(min(self._settings.timeout, PATIENCE)) if several else None
+        threads = [
+            threading.Thread(target=self._errors.guard, args=(self._extra_worker, job), daemon=True)
+            for unused in range(self._settings.connections - 1 if second else 0)
+        ]
+        for thread in threads:
+            thread.start()
+        worker = Worker(job, second or first, self._settings.limit, self._cancel, DEPTH if second else LONE_DEPTH)
+        self._errors.guard(worker.run)
+        self._enough.set()
+        if second:
+            second.close()
+        for thread in threads:
+            thread.join()
+        self._errors.raise_first()
+        if self._cancel.is_set():
+            raise Cancelled("stopped because another part of the call failed")
+
+    def _extra_worker(self, job: Job) -> None:
+        """Help, if the server lets us in: it may admit fewer clients than it says, and then keeps the others waiting."""
+        connection = self._connect_more(self._settings.timeout)
+        if connection is None:
+            return
+        try:
+            Worker(job, connection, self._settings.limit, self._cancel, DEPTH).run()
+        finally:
+            connection.close()
+
+    def _connect_more(self, patience: float) -> Connection | None:
+        """Return one more connection, or ``None`` if the server does not give us one before it is needed no longer."""
+        try:
+            connection = Connection(self.image.uri, (), patience, self._enough)
+        except (NbdError, Cancelled):
+            return None
+        connection.serve_until(self._cancel, self._settings.timeout)
+        return connection
+
+    def _source(self, first: Connection) -> FullSource | IncrementalSource:
+        if not self.image.bitmap:
+            return FullSource(first, first.size)
+        return IncrementalSource(first, first, self.image.bitmap, first.size)
+
+    def _connect_first(self) -> Connection:
+        """Connect and make sure that the bitmap was negotiated: without it everything would look clean."""
+        bitmap = BITMAP_PREFIX + self.image.bitmap
+        contexts = (ALLOCATION, bitmap) if self.image.bitmap else (ALLOCATION,)
+        try:
+            connection = Connection(self.image.uri, contexts, self._settings.timeout, self._cancel)
+        except NbdError as error:
+            remedy = "check that the server runs, serves this export and lets this user in"
+            raise InputError(f"{self._parameter}.uri", self.image.uri, f"can't be opened: {error.message}", remedy) from error
+        if self.image.bitmap and bitmap not in connection.contexts:
+            connection.close()
+            remedy = "use the exportbitmap that virt_backup returned, or leave bitmap out to copy the whole disk"
+            problem = f"is not offered by the server at {self.image.uri!r} as context {bitmap!r}"
+            raise InputError(f"{self._parameter}.bitmap", self.image.bitmap, problem, remedy)
+        return connection
+
+    def _failed(self, error: BackupError) -> StateError:
+        outcome = f"nothing was left under the name {self.image.dest!r}"
+        return StateError(f"{self._parameter}.uri: reading from {self.image.uri!r} failed: {error.message}; {outcome}.")
+
+    def _make_record(self, job: Job, extents: int, seconds: float) -> Record:
+        if self.draft is None:
+            raise AssertionError("Contract violation: no draft")
+        totals = job.totals()
+        stat = os.fstat(self.draft.fd)
+        return Record(
+            source_id=self.image.source_id,
+            export=self._export,
+            level=self.image.level,
+            format=self.image.format,
+            bitmap=self.image.bitmap,
+            backing_file=self.image.backing_file,
+            backing_format=self.image.backing_format if self.image.backing_file else "",
+            compression=self._settings.compression,
+            size=job.size,
+            bytes_copied=totals.copied,
+            bytes_zeroed=totals.zeroed,
+            bytes_stored=stat.st_blocks * 512,
+            file_bytes=stat.st_size,
+            extents=extents,
+            seconds=round(seconds, 3),
+            digest=totals.digest,
+        )
+
+
+class FirstError:
+    """Keeps the first error of several threads and stops the rest; those that stop because of it do not count."""
+
+    def __init__(self, stop: t.Callable[[], None]) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+
+    def guard(self, work: t.Callable[..., None], *args: t.Any) -> None:
+        """Run ``work``; keep its error."""
+        try:
+            work(*args)
+        except Cancelled:
+            self._stop()
+        except BaseException as error:  # noqa: BLE001 - raised again by raise_first, in the thread that waits
+            with self._lock:
+                if self._error is None:
+                    self._error = error
+            self._stop()
+
+    def raise_first(self) -> None:
+        """Raise the kept error, if there is one."""
+        if self._error is not None:
+            raise self._error
+
+
+def run_all(transfers: t.Sequence[Transfer], tick: t.Callable[[], None]) -> None:
+    """Run all at the same time; the first error stops the others and is raised when all have ended.
+
+    ``tick`` is called a few times a second by the calling thread, which a signal may interrupt at any time.
+    """
+
+    def stop() -> None:
+        for transfer in transfers:
+            transfer.stop()
+
+    errors = FirstError(stop)
+    threads = [threading.Thread(target=errors.guard, args=(transfer.run,), daemon=True) for transfer in transfers]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                tick()
+                thread.join(0.1)
+    except BaseException:
+        stop()
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
+    errors.raise_first()

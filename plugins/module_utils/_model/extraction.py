@@ -1,0 +1,85 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""What an extraction is asked for, and the record that stays beside its image."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
+
+RECORD_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRequest:
+    """One image of a call. ``bitmap`` makes it incremental; ``backing_file`` is stored as it is given."""
+
+    uri: str
+    dest: str
+    format: str = "qcow2"
+    bitmap: str = ""
+    backing_file: str = ""
+    backing_format: str = "qcow2"
+    source_id: str = ""
+
+    @property
+    def level(self) -> Level:
+        """What the image will hold."""
+        return Level.INCREMENTAL if self.bitmap else Level.FULL
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What ``vda.json`` beside ``vda.qcow2`` says: which moment of which export the image is, and its totals.
+
+    ``size`` is the export's in bytes, ``bytes_stored`` what the file takes on disk, ``file_bytes`` its length.
+    ``digest`` is empty without a checksum. ``seconds`` run from the first connection to the last fsync.
+    """
+
+    source_id: str
+    export: str
+    level: Level
+    format: str
+    bitmap: str
+    backing_file: str
+    backing_format: str
+    compression: str
+    size: int
+    bytes_copied: int
+    bytes_zeroed: int
+    bytes_stored: int
+    file_bytes: int
+    extents: int
+    seconds: float
+    digest: str
+    record_format: int = RECORD_FORMAT
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """Return plain data for JSON."""
+        return {**dataclasses.asdict(self), "level": self.level.value}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, t.Any]) -> Record:
+        """Return the record from plain data; raises ``KeyError``, ``TypeError`` or ``ValueError`` when it is none."""
+        if data["record_format"] != RECORD_FORMAT:
+            raise ValueError(f"record_format is {data['record_format']!r}")
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in names and name != "level"}, level=Level(data["level"]))
+
+    def is_of(self, image: ImageRequest, export: str) -> bool:
+        """Whether it describes just the image that is asked for: same moment, same export, same kind."""
+        asked = (image.source_id, export, image.level, image.format, image.bitmap, image.backing_file)
+        return bool(self.source_id) and asked == (
+            self.source_id,
+            self.export,
+            self.level,
+            self.format,
+            self.bitmap,
+            self.backing_file,
+        )

@@ -1,0 +1,164 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""The gateway to libnbd: one class around one connection, every wait bounded. Nothing else imports ``nbd``.
+
+Works with libnbd 1.14 (Debian 12) to 1.22: newer calls are used where they are. Facts about servers are from the NBD
+protocol (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md) and from QEMU's nbd/server.c.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import Extent
+from ansible_collections.virt.backup.plugins.module_utils._respawn import missing_library
+
+if t.TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+try:
+    import nbd
+except ImportError:
+    nbd = None  # type: ignore[assignment,unused-ignore]
+
+ALLOCATION = "base:allocation"
+BITMAP_PREFIX = "qemu:dirty-bitmap:"
+LARGEST_READ = 32 * 1024 * 1024
+"""QEMU refuses more in one request; servers that say nothing may do the same."""
+
+_POLL_MS = 200
+
+
+class NbdError(BackupError):
+    """What libnbd or the server said, in its words. The caller knows which parameter it belongs to."""
+
+
+class NbdTimeout(NbdError):
+    """The server sent nothing for longer than the time-out."""
+
+
+class Cancelled(BackupError):
+    """Another part of the same call failed, or a signal came; this part stopped. Never the first error."""
+
+
+class Connection:
+    """One connection to one export. Not for two threads at once.
+
+    ``timeout`` is the longest silence of the server in seconds; ``cancel`` ends every wait within a fraction of one.
+    """
+
+    def __init__(self, uri: str, contexts: tuple[str, ...], timeout: float, cancel: threading.Event) -> None:
+        if nbd is None:
+            raise BackupError(missing_library("nbd"))
+        self._timeout = timeout
+        self._cancel = cancel
+        self._nbd: t.Any = nbd.NBD()
+        self._nbd.set_uri_allow_local_file(True)
+        self._nbd.set_pread_initialize(False)
+        for context in contexts:
+            self._nbd.add_meta_context(context)
+        self._call(self._nbd.aio_connect_uri, uri)
+        self._wait(self._nbd.aio_is_ready)
+        self.size: int = self._call(self._nbd.get_size)
+        self.multi_conn: bool = self._call(self._nbd.can_multi_conn)
+        self.contexts = frozenset(name for name in contexts if self._call(self._nbd.can_meta_context, name))
+        maximum: int = self._call(self._nbd.get_block_size, nbd.SIZE_MAXIMUM)
+        self.largest_read = min(maximum or LARGEST_READ, LARGEST_READ)
+
+    def serve_until(self, cancel: threading.Event, timeout: float) -> None:
+        """Take another event and another time-out than while connecting."""
+        self._cancel = cancel
+        self._timeout = timeout
+
+    def extents(self, context: str, start: int, end: int) -> list[Extent]:
+        """Return what ``context`` says about the range, complete and clipped to it.
+
+        A reply may be short, overshoot the range, and cover a different length in every context::
+
+            asked            |-------------------|
+            base:allocation  |----|---|              short: ask again from its end
+            qemu:dirty-bitmap|------------|------------|   overshoots: clip
+
+        so only the extents of the one context are looked at, and the loop goes on from where *they* ended.
+        """
+        found: list[Extent] = []
+        position = start
+        while position < end:
+            reply = self._block_status(context, position, end - position)
+            before = position
+            for length, flags in reply:
+                length = min(length, end - position)
+                if length > 0:
+                    found.append(Extent(position, length, flags))
+                    position += length
+            if position == before:
+                raise NbdError(f"the server gave no extents of {context} at offset {position}")
+        return found
+
+    def start_read(self, into: memoryview, offset: int) -> list[int]:
+        """Ask for ``len(into)`` bytes at ``offset``; the memory belongs to the connection until :meth:`finish_read`."""
+        cookies = []
+        for start in range(0, len(into), self.largest_read):
+            buffer = nbd.Buffer.from_buffer(into[start : start + self.largest_read])
+            cookies.append(self._call(self._nbd.aio_pread, buffer, offset + start))
+        return cookies
+
+    def finish_read(self, cookies: list[int]) -> None:
+        """Wait until the reads are complete."""
+        for cookie in cookies:
+            self._wait(self._nbd.aio_command_completed, cookie)
+
+    def close(self) -> None:
+        """Leave politely if that costs no waiting; the socket closes with the handle in any case."""
+        handle, self._nbd = self._nbd, None
+        try:
+            if handle is not None and handle.aio_is_ready() and not handle.aio_in_flight():
+                handle.aio_disconnect()
+                handle.poll(_POLL_MS)
+        except nbd.Error:
+            pass
+
+    def _block_status(self, context: str, offset: int, length: int) -> list[tuple[int, int]]:
+        entries: list[tuple[int, int]] = []
+
+        def wide(name: str, start: int, found: list[tuple[int, int]], error: t.Any) -> int:
+            if name == context and start == offset:
+                entries.extend(found)
+            return 0
+
+        def narrow(name: str, start: int, found: list[int], error: t.Any) -> int:
+            if name == context and start == offset:
+                entries.extend(zip(found[::2], found[1::2]))
+            return 0
+
+        # With extended headers the 32-bit call cuts extents at 4 GiB, so the 64-bit one is taken where it exists.
+        if hasattr(self._nbd, "aio_block_status_64"):
+            cookie = self._call(self._nbd.aio_block_status_64, length, offset, wide)
+        else:
+            cookie = self._call(self._nbd.aio_block_status, length, offset, narrow)
+        self._wait(self._nbd.aio_command_completed, cookie)
+        return entries
+
+    def _wait(self, done: Callable[..., bool], *args: t.Any) -> None:
+        """Let the connection work until ``done``; raise when it was silent for the whole time-out."""
+        silent_since = time.monotonic()
+        while not self._call(done, *args):
+            if self._cancel.is_set():
+                raise Cancelled("stopped because another part of the call failed")
+            if self._call(self._nbd.poll, _POLL_MS):
+                silent_since = time.monotonic()
+            elif time.monotonic() - silent_since >= self._timeout:
+                raise NbdTimeout(f"the server sent nothing for {self._timeout:g} seconds")
+
+    def _call(self, function: Callable[..., t.Any], *args: t.Any) -> t.Any:
+        try:
+            return function(*args)
+        except nbd.Error as error:
+            raise NbdError(str(error.string).strip()) from error

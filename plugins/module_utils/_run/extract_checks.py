@@ -1,0 +1,226 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""What can be said against a call of nbd_extract before anything is connected to or written. Reads only names and headers."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import stat
+import typing as t
+import urllib.parse
+
+from ansible_collections.virt.backup.plugins.module_utils import _qemu
+from ansible_collections.virt.backup.plugins.module_utils._copy.compress import compressor
+from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, record_path
+from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2_format import LONGEST_BACKING_NAME
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, ToolError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
+
+SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix", "nbd+vsock", "nbds+vsock")
+LONGEST_SOCKET = 107
+MOST_CONNECTIONS = 16
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def parameter(index: int, name: str = "") -> str:
+    """Return how errors call a parameter of an image."""
+    return f"images[{index}].{name}" if name else f"images[{index}]"
+
+
+def check_numbers(connections: int, rate_limit: int, timeout: int) -> None:
+    """Refuse numbers out of range."""
+    if not 1 <= connections <= MOST_CONNECTIONS:
+        raise InputError("connections", connections, "is out of range", f"use 1 to {MOST_CONNECTIONS}")
+    if rate_limit < 0:
+        raise InputError("rate_limit", rate_limit, "is negative", "use bytes per second, or 0 for no limit")
+    if timeout < 1:
+        raise InputError("timeout", timeout, "is too short", "use at least 1 second")
+
+
+def check_status_file(path: str, dests: Sequence[str]) -> None:
+    """Refuse a status file that could not be written or that is one of the images."""
+    if not path:
+        return
+    _refuse_control("status_file", path)
+    if not os.path.isabs(path):
+        raise InputError("status_file", path, "is relative", "give an absolute path")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise InputError("status_file", path, "lies in a directory that does not exist", "create the directory first")
+    if os.path.isdir(path):
+        raise InputError("status_file", path, "is a directory", "name a file")
+    if path in dests or path in [record_path(dest) for dest in dests]:
+        raise InputError("status_file", path, "is an image or its record", "choose another name")
+
+
+def check_compression(compression: str, images: Sequence[ImageRequest]) -> None:
+    """Refuse compression of what can't be compressed, or by a library that is not there."""
+    if compression == "none":
+        return
+    raw = [image.dest for image in images if image.format == "raw"]
+    if raw:
+        raise InputError("compression", compression, f"can't be used for the raw image {raw[0]!r}", "use none, or format qcow2")
+    compressor(compression)
+
+
+def check_attributes(owner: str, group: str, mode: object) -> Attributes:
+    """Return owner, group and mode as numbers."""
+    return Attributes(_owner(owner), _group(group), _mode(mode))
+
+
+def export_name(index: int, uri: str) -> str:
+    """Return the name of the export in an NBD URI (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md)."""
+    name = parameter(index, "uri")
+    _refuse_control(name, uri)
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        query = urllib.parse.parse_qs(parts.query)
+    except ValueError as error:
+        raise InputError(name, uri, f"is no URI ({error})", "write it like nbd+unix:///vda?socket=/run/x.sock") from error
+    if parts.scheme not in SCHEMES:
+        remedy = "write it like nbd+unix:///vda?socket=/run/x.sock or nbd://host:10809/vda"
+        raise InputError(name, uri, f"has a scheme other than {', '.join(SCHEMES)}", remedy)
+    if parts.scheme.endswith("+unix"):
+        _check_socket_name(name, uri, query.get("socket", [""])[0])
+    elif not parts.netloc:
+        raise InputError(name, uri, "names no host", "write it like nbd://host:10809/vda")
+    return urllib.parse.unquote(parts.path[1:])
+
+
+def check_socket(index: int, uri: str) -> None:
+    """Refuse a UNIX socket that is not there; to be asked only when it is about to be used."""
+    parts = urllib.parse.urlsplit(uri)
+    if not parts.scheme.endswith("+unix"):
+        return
+    name, path = parameter(index, "uri"), urllib.parse.parse_qs(parts.query)["socket"][0]
+    if not os.path.exists(path):
+        raise InputError(name, uri, f"names the socket {path!r}, which does not exist", "start the NBD server first")
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise InputError(name, uri, f"names {path!r}, which is no socket", "give the server's socket")
+
+
+def check_dests(images: Sequence[ImageRequest]) -> None:
+    """Refuse names that could not be written, or that two images would share."""
+    taken: dict[str, int] = {}
+    for index, image in enumerate(images):
+        name = parameter(index, "dest")
+        _check_dest(name, image.dest)
+        for path in (image.dest, record_path(image.dest)):
+            real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            if real in taken:
+                problem = f"has the same file or the same record ({path!r}) as images[{taken[real]}]"
+                raise InputError(name, image.dest, problem, "give each image a name of its own, not only another suffix")
+        for path in (image.dest, record_path(image.dest)):
+            taken[os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))] = index
+
+
+def check_kind(index: int, image: ImageRequest) -> None:
+    """Refuse contradictions between format, bitmap and backing file."""
+    if image.bitmap:
+        _refuse_control(parameter(index, "bitmap"), image.bitmap)
+        if image.bitmap.startswith("qemu:"):
+            remedy = f"give the bare name, such as {image.bitmap.rpartition(':')[2]!r}"
+            raise InputError(parameter(index, "bitmap"), image.bitmap, "is the name of a context", remedy)
+        if image.format != "qcow2":
+            problem = "can't be extracted into a raw image, which can't tell what did not change"
+            raise InputError(parameter(index, "bitmap"), image.bitmap, problem, "use format qcow2")
+        if not image.backing_file:
+            problem = "was given without backing_file, and an increment is no image without the one below it"
+            raise InputError(parameter(index, "bitmap"), image.bitmap, problem, "name the image of the base in backing_file")
+    elif image.backing_file:
+        problem = "was given without bitmap, and a full image needs nothing below it"
+        raise InputError(parameter(index, "backing_file"), image.backing_file, problem, "give the bitmap, or leave it out")
+
+
+def check_backing(index: int, image: ImageRequest) -> None:
+    """Refuse a backing file that QEMU could not open from where the image will be."""
+    if not image.backing_file:
+        return
+    name, given = parameter(index, "backing_file"), image.backing_file
+    _refuse_control(name, given)
+    if ":" in given.split("/")[0]:
+        raise InputError(name, given, "would be taken by QEMU for a protocol", "begin it with './' or '/'")
+    if len(given.encode()) > LONGEST_BACKING_NAME:
+        raise InputError(name, given, f"is longer than {LONGEST_BACKING_NAME} bytes", "use a relative path")
+    path = os.path.join(os.path.dirname(image.dest), given)
+    if os.path.realpath(path) == os.path.realpath(image.dest):
+        raise InputError(name, given, "is the dest itself", "name the image of the base")
+    if not os.path.isfile(path):
+        remedy = "give a path that is absolute or counts from the folder of dest"
+        raise InputError(name, given, f"is no file (looked for as {path!r})", remedy)
+    try:
+        _qemu.info(path, image.backing_format)
+    except ToolError as error:
+        remedy = "give its true backing_format, or take a full image"
+        raise InputError(name, given, f"is no readable {image.backing_format} image: {error.message}", remedy) from error
+
+
+def _check_socket_name(name: str, uri: str, path: str) -> None:
+    if not path:
+        raise InputError(name, uri, "names no socket", "write it like nbd+unix:///vda?socket=/run/x.sock")
+    if not os.path.isabs(path):
+        raise InputError(name, uri, "names a relative socket", "give the socket's absolute path")
+    if len(path.encode()) > LONGEST_SOCKET:
+        raise InputError(name, uri, f"names a socket longer than {LONGEST_SOCKET} bytes", "use a shorter path")
+
+
+def _check_dest(name: str, dest: str) -> None:
+    _refuse_control(name, dest)
+    if not os.path.isabs(dest):
+        raise InputError(name, dest, "is relative", "give an absolute path")
+    folder, base = os.path.split(dest)
+    if not base or os.path.isdir(dest):
+        raise InputError(name, dest, "is a directory", "name the file in it")
+    if not os.path.isdir(folder):
+        raise InputError(name, dest, "lies in a directory that does not exist", "create the directory first")
+    if record_path(dest) == dest:
+        raise InputError(name, dest, "has the name of a record", "use another suffix, such as .qcow2")
+    if len(base.encode()) > 230:
+        raise InputError(name, dest, "has a name too long for a file beside it to work in", "use at most 230 bytes")
+    if os.path.lexists(dest) and not stat.S_ISREG(os.lstat(dest).st_mode):
+        raise InputError(name, dest, "exists and is no regular file", "choose another name")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(name, dest, "lies in a directory that is not writable", "run as a user who may write there")
+
+
+def _refuse_control(name: str, value: str) -> None:
+    if _CONTROL.search(value):
+        raise InputError(name, value, "contains a control character", "remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(name, value, "is no valid text", "use UTF-8") from error
+
+
+def _owner(owner: str) -> int:
+    try:
+        return int(owner) if owner.isdigit() else pwd.getpwnam(owner).pw_uid if owner else -1
+    except (KeyError, ValueError) as error:
+        raise InputError("owner", owner, "is no user of this machine", "create the user or give a number") from error
+
+
+def _group(group: str) -> int:
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid if group else -1
+    except (KeyError, ValueError) as error:
+        raise InputError("group", group, "is no group of this machine", "create the group or give a number") from error
+
+
+def _mode(mode: object) -> int:
+    """Return the mode: a string is octal; a number is what YAML made of an unquoted ``0600``."""
+    number = mode if isinstance(mode, int) and not isinstance(mode, bool) else None
+    if isinstance(mode, str) and re.fullmatch(r"0?o?[0-7]{1,4}", mode):
+        number = int(mode.replace("o", ""), 8)
+    if number is None or not 0 <= number <= 0o7777:
+        raise InputError("mode", mode, "is no octal mode", "write it as a string such as '0600'")
+    return number

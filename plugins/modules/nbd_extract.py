@@ -1,0 +1,299 @@
+#!/usr/bin/python
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nbd_extract
+short_description: Copy NBD exports into image files, whole or only what changed
+version_added: 0.1.0
+author:
+  - virt.backup contributors (@virt-backup)
+description:
+  - Reads disks from an NBD server, such as the one that M(virt.backup.virt_backup) started, and writes one image file for each of them.
+  - Without O(images[].bitmap) the image holds the whole disk. With it, the image holds what the dirty bitmap marks and nothing else,
+    on top of O(images[].backing_file).
+  - Works against every NBD server, not only libvirt's.
+  - All images of a call are copied at the same time.
+  - An image is written beside its O(images[].dest) under a temporary name, synced, and renamed when all images of the call are complete,
+    so under the final name there is never a part of an image.
+  - Beside each image a record is kept, C(vda.json) for C(vda.qcow2), which tells what the image was read from and its digest.
+extends_documentation_fragment:
+  - virt.backup.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Connects to the servers and asks what would be read. Reads and writes nothing.
+  diff_mode:
+    support: full
+    details:
+      - Shows the records of the images before and after.
+  idempotent:
+    support: full
+    details:
+      - An existing O(images[].dest) is unchanged if its record says the same O(images[].source_id), export and kind.
+        Any other existing O(images[].dest) is an error without O(force).
+  platform:
+    platforms: posix
+requirements:
+  - libnbd with its Python bindings, 1.14 or newer (C(python3-libnbd))
+  - C(qemu-img) (only with O(images[].backing_file))
+  - C(libzstd.so.1) (only with O(compression=zstd))
+options:
+  images:
+    description:
+      - The images to make.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      uri:
+        description:
+          - The NBD URI of the export, with the schemes V(nbd), V(nbds), V(nbd+unix), V(nbds+unix), V(nbd+vsock) and V(nbds+vsock).
+          - RV(virt.backup.virt_backup#module:disks[].uri) is such a URI.
+        type: str
+        required: true
+      dest:
+        description:
+          - The absolute path of the image. Its directory must exist.
+        type: str
+        required: true
+      format:
+        description:
+          - The format of the image. Both are sparse.
+        type: str
+        choices: [qcow2, raw]
+        default: qcow2
+      bitmap:
+        description:
+          - The bare name of the dirty bitmap that the server exports, as in RV(virt.backup.virt_backup#module:disks[].exportbitmap).
+          - The image then holds the dirty ranges, rounded out to clusters of 64 KiB. Ranges that became zero or were discarded are stored as zero.
+          - It is an error if the server does not offer that bitmap.
+          - Requires O(images[].backing_file) and O(images[].format=qcow2).
+        type: str
+        default: ""
+      backing_file:
+        description:
+          - The image that holds what did not change. It must exist.
+          - It is stored in the image as it is given here. A relative path counts from the directory of O(images[].dest).
+        type: str
+        default: ""
+      backing_format:
+        description:
+          - The format of O(images[].backing_file).
+        type: str
+        choices: [qcow2, raw]
+        default: qcow2
+      source_id:
+        description:
+          - A name for the moment that is read, such as the name of the checkpoint that was made with the backup.
+          - It is recorded beside the image. Only with it can a second run find that the image is already there.
+        type: str
+        default: ""
+  connections:
+    description:
+      - The most connections with which one image is read. One more describes the disk.
+      - A server that does not allow several is read with one.
+    type: int
+    default: 4
+  compression:
+    description:
+      - How the data in qcow2 images is compressed.
+      - V(zstd) needs QEMU 5.1 or newer to read the image.
+    type: str
+    choices: [none, zstd, zlib]
+    default: none
+  checksum:
+    description:
+      - Whether a digest of the disk's content is made on the way.
+    type: str
+    choices: [sha256, none]
+    default: sha256
+  rate_limit:
+    description:
+      - The most bytes per second that the whole call reads. V(0) is no limit.
+    type: int
+    default: 0
+  timeout:
+    description:
+      - The longest time in seconds during which a server may send nothing while it owes an answer.
+    type: int
+    default: 60
+  status_file:
+    description:
+      - The absolute path of a JSON file that tells how far the copies are. Replaced at most once a second, and at the end.
+      - Its key C(updated) is a UTC time and serves as a sign of life.
+    type: str
+    default: ""
+  force:
+    description:
+      - Whether to extract again, and to replace an existing O(images[].dest). It is replaced when the new image is complete.
+    type: bool
+    default: false
+  owner:
+    description:
+      - The user, by name or number, who owns the images and records.
+    type: str
+    default: ""
+  group:
+    description:
+      - The group, by name or number, of the images and records.
+    type: str
+    default: ""
+  mode:
+    description:
+      - The mode of the images and records, as an octal string.
+    type: raw
+    default: "0600"
+seealso:
+  - module: virt.backup.virt_backup
+"""
+
+EXAMPLES = r"""
+- name: Copy a whole disk
+  virt.backup.nbd_extract:
+    images:
+      - uri: nbd+unix:///vda?socket=/run/virt-backup/web.sock
+        dest: /backup/web/monday/vda.qcow2
+        source_id: monday
+    compression: zstd
+
+- name: Copy what changed since then, on top of it
+  virt.backup.nbd_extract:
+    images:
+      - uri: nbd+unix:///vda?socket=/run/virt-backup/web.sock
+        dest: /backup/web/tuesday/vda.qcow2
+        bitmap: backup-vda
+        backing_file: ../monday/vda.qcow2
+        source_id: tuesday
+    status_file: /run/virt-backup/web.json
+
+- name: Copy every disk that virt_backup serves at once
+  virt.backup.nbd_extract:
+    images: "{{ images }}"
+  vars:
+    images: >-
+      {{ job.disks | map(attribute='uri') | map('community.general.dict_kv', 'uri') }}
+"""
+
+RETURN = r"""
+images:
+  description:
+    - What was made or was there already, in the order of O(images).
+    - In check mode the numbers are what would be read at most, and what can't be known is C(0) or empty.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    dest:
+      description: The path of the image.
+      type: str
+      returned: success
+      sample: /backup/web/tuesday/vda.qcow2
+    changed:
+      description: Whether this image was made, or its owner, group or mode changed.
+      type: bool
+      returned: success
+      sample: true
+    level:
+      description: Whether the image is V(full) or V(incremental).
+      type: str
+      returned: success
+      sample: incremental
+    format:
+      description: The format of the image.
+      type: str
+      returned: success
+      sample: qcow2
+    source_id:
+      description: The O(images[].source_id) of the image.
+      type: str
+      returned: success
+      sample: tuesday
+    size:
+      description: The size of the disk in bytes.
+      type: int
+      returned: success
+      sample: 10737418240
+    bytes_copied:
+      description: How many bytes of the disk the image holds as data.
+      type: int
+      returned: success
+      sample: 209715200
+    bytes_zeroed:
+      description: How many bytes of the disk were found to be zero. An incremental image stores them as zero, a full one leaves them out.
+      type: int
+      returned: success
+      sample: 1048576
+    bytes_stored:
+      description: How many bytes the file takes on its file system.
+      type: int
+      returned: success
+      sample: 209981440
+    extents:
+      description: How many separate ranges the server named, after rounding to clusters.
+      type: int
+      returned: success
+      sample: 1915
+    seconds:
+      description: The time from connecting to the end of the last sync.
+      type: float
+      returned: success
+      sample: 1.204
+    digest:
+      description: The digest of the content, empty with O(checksum=none).
+      type: str
+      returned: success
+      sample: "sha256:6dcd4ce23d88e2ee9568ba546c007c63d9131c1b4c5f5c4f5c4f5c4f5c4f5c4f"
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
+from ansible_collections.virt.backup.plugins.module_utils._module import run_module
+from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing
+from ansible_collections.virt.backup.plugins.module_utils._run.extract import ExtractRequest, extract
+
+
+def argument_spec() -> dict[str, t.Any]:
+    """Return the parameters, as documented above."""
+    image = {
+        "uri": {"type": "str", "required": True},
+        "dest": {"type": "str", "required": True},
+        "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
+        "bitmap": {"type": "str", "default": ""},
+        "backing_file": {"type": "str", "default": ""},
+        "backing_format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
+        "source_id": {"type": "str", "default": ""},
+    }
+    return {
+        "images": {"type": "list", "elements": "dict", "required": True, "options": image},
+        "connections": {"type": "int", "default": 4},
+        "compression": {"type": "str", "choices": ["none", "zstd", "zlib"], "default": "none"},
+        "checksum": {"type": "str", "choices": ["sha256", "none"], "default": "sha256"},
+        "rate_limit": {"type": "int", "default": 0},
+        "timeout": {"type": "int", "default": 60},
+        "status_file": {"type": "str", "default": ""},
+        "force": {"type": "bool", "default": False},
+        "owner": {"type": "str", "default": ""},
+        "group": {"type": "str", "default": ""},
+        "mode": {"type": "raw", "default": "0600"},
+    }
+
+
+def main() -> t.NoReturn:
+    """Run the module."""
+    respawn_if_missing("nbd", "python3-libnbd")
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    params = dict(module.params)
+    images = tuple(ImageRequest(**image) for image in params.pop("images"))
+    request = ExtractRequest(images=images, **params)
+    run_module(module, lambda: extract(request, check=module.check_mode))
+
+
+if __name__ == "__main__":
+    main()
