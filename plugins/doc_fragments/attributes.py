@@ -16,7 +16,8 @@ class ModuleDocFragment:
 options: {}
 attributes:
   action_group:
-    description: Use C(group/virt.backup.virt_backup) in C(module_defaults) to set options for all modules of the collection.
+    description: Use C(group/virt.backup.virt_backup) in C(module_defaults) to set options for all modules of the
+      collection.
     support: full
     membership:
       - virt.backup.virt_backup
@@ -27,7 +28,8 @@ attributes:
     description: Returns details on what has changed, or in C(check_mode) would change, when run with C(--diff).
     support: full
   idempotent:
-    description: When run twice in a row outside C(check_mode) with the same arguments, the second run indicates no change.
+    description: When run twice in a row outside C(check_mode) with the same arguments, the second run indicates no
+      change.
     support: full
   platform:
     description: Target operating systems that the module runs on.
@@ -47,10 +49,12 @@ attributes:
     support: none
     details: The module never changes anything, so there is no difference to show.
   idempotent:
-    description: When run twice in a row outside C(check_mode) with the same arguments, the second run indicates no change.
+    description: When run twice in a row outside C(check_mode) with the same arguments, the second run indicates no
+      change.
     support: full
   action_group:
-    description: Use C(group/virt.backup.virt_backup) in C(module_defaults) to set options for all modules of the collection.
+    description: Use C(group/virt.backup.virt_backup) in C(module_defaults) to set options for all modules of the
+      collection.
     support: full
     membership:
       - virt.backup.virt_backup

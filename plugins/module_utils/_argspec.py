@@ -24,7 +24,7 @@ def domain_spec() -> Spec:
 
 
 def pairs(disks: list[dict[str, t.Any]] | None) -> tuple[tuple[str, bool], ...] | None:
-    """Turn a list of ``{name, checkpoint: bitmap|no}`` into (name, has a bitmap), keeping "not given" apart from "empty"."""
+    """Turn a list of ``{name, checkpoint: bitmap|no}`` into (name, has a bitmap); ``None`` stays ``None``."""
     if disks is None:
         return None
     return tuple((disk["name"], disk["checkpoint"] == "bitmap") for disk in disks)

@@ -21,12 +21,11 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, LibvirtFailure
 
+HAS_LIBVIRT = True
 try:
     import libvirt
 except ImportError:
     HAS_LIBVIRT = False
-else:
-    HAS_LIBVIRT = True
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,7 +204,7 @@ class DomainHandle:
             return t.cast(str, self._domain.XMLDesc(flags))
 
     def capacity(self, disk: str) -> int:
-        """Return the virtual size of a disk in bytes, 0 where libvirt cannot tell (no medium, a source out of reach)."""
+        """Return the virtual size of a disk in bytes, 0 where libvirt cannot tell (no medium, say)."""
         try:
             return int(self._domain.blockInfo(disk, 0)[0])
         except libvirt.libvirtError:
@@ -396,7 +395,9 @@ class ThawWatchdog:
         if self._process.stdout is None or self._process.stdout.readline().strip() != "ready":
             self._process.kill()
             self._process.wait()
-            raise BackupError("The watchdog that would thaw the guest could not be started, so the guest was not frozen.")
+            raise BackupError(
+                "The watchdog that would thaw the guest could not be started, so the guest was not frozen."
+            )
 
     def thawed(self) -> None:
         """Tell the watchdog that it is not needed, and wait for its end."""

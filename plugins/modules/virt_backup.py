@@ -11,12 +11,13 @@ short_description: Start and end a backup job of a running libvirt domain
 version_added: 0.1.0
 author: virt.backup contributors (@virt-backup)
 description:
-  - Starts libvirt's backup job on a running domain. In V(pull) mode QEMU then serves the content of that moment over NBD, to be read with
-    M(virt.backup.nbd_extract) or any other NBD client. In V(push) mode QEMU writes it to files or block devices itself.
-  - The level is decided for each disk by itself. In one job, a disk that was just attached goes full while the others stay incremental, and
-    RV(disks[].reason) says why.
-  - The XML is checked against the host's own RELAX NG schema before anything happens. A start that fails leaves no job and no checkpoint
-    behind.
+  - Starts libvirt's backup job on a running domain. In V(pull) mode QEMU then serves the content of that moment over
+    NBD, to be read with M(virt.backup.nbd_extract) or any other NBD client. In V(push) mode QEMU writes it to files
+    or block devices itself.
+  - The level is decided for each disk by itself. In one job, a disk that was just attached goes full while the others
+    stay incremental, and RV(disks[].reason) says why.
+  - The XML is checked against the host's own RELAX NG schema before anything happens. A start that fails leaves no
+    job and no checkpoint behind.
 extends_documentation_fragment:
   - virt.backup.attributes
   - virt.backup.libvirt
@@ -24,9 +25,11 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(started) starts the job, or finds the same job active and changes nothing. Another active job is an error that says whose it is.
-      - V(stopped) ends our job, which is recognised by its server or its targets, or finds that there is none. It waits until libvirt has
-        let go. In push mode it waits for the job's own end, checks the targets, and fails when the job did.
+      - V(started) starts the job, or finds the same job active and changes nothing. Another active job is an error
+        that says whose it is.
+      - V(stopped) ends our job, which is recognised by its server or its targets, or finds that there is none. It
+        waits until libvirt has let go. In push mode it waits for the job's own end, checks the targets, and fails
+        when the job did.
     type: str
     choices: [started, stopped]
     default: started
@@ -82,10 +85,12 @@ options:
         choices: [file, block]
         default: file
       scratch:
-        description: Where QEMU keeps the old content of what the guest overwrites during the job. Defaults to a file in O(scratch_dir). Pull mode only.
+        description: Where QEMU keeps the old content of what the guest overwrites during the job. Defaults to a file
+          in O(scratch_dir). Pull mode only.
         type: path
       target:
-        description: Where QEMU writes the backup. Defaults to a file named after the disk in O(target_dir). Push mode only.
+        description: Where QEMU writes the backup. Defaults to a file named after the disk in O(target_dir). Push mode
+          only.
         type: path
       driver:
         description: Format of the target. Scratch files are always qcow2.
@@ -94,8 +99,10 @@ options:
         default: qcow2
       backing_file:
         description:
-          - The previous backup of this disk, absolute or relative to the target. Required for an incremental push to qcow2.
-          - libvirt gives such a target the live disk as its backing file. With O(state=stopped) it is rebased onto this file, before anyone reads it.
+          - The previous backup of this disk, absolute or relative to the target. Required for an incremental push to
+            qcow2.
+          - libvirt gives such a target the live disk as its backing file. With O(state=stopped) it is rebased onto
+            this file, before anyone reads it.
         type: str
       backing_format:
         description: Format of O(disks[].backing_file).
@@ -108,12 +115,14 @@ options:
     type: dict
     suboptions:
       transport:
-        description: V(tcp) is readable by everyone who can reach the port, unless O(server.tls=true) with verification on the hypervisor.
+        description: V(tcp) is readable by everyone who can reach the port, unless O(server.tls=true) with
+          verification on the hypervisor.
         type: str
         choices: [unix, tcp]
         default: unix
       socket:
-        description: Path of the UNIX socket, at most 107 bytes. Defaults to C(/run/virt-backup/<UUID of the domain>.sock).
+        description: Path of the UNIX socket, at most 107 bytes. Defaults to C(/run/virt-backup/<UUID of the
+          domain>.sock).
         type: path
       name:
         description: Host name or address to listen on. Required for V(tcp).
@@ -122,18 +131,21 @@ options:
         description: TCP port. Required for V(tcp), since libvirt does not choose one.
         type: int
       tls:
-        description: Whether the server demands TLS, with the certificates of C(backup_tls_x509_cert_dir) in C(qemu.conf).
+        description: Whether the server demands TLS, with the certificates of C(backup_tls_x509_cert_dir) in
+          C(qemu.conf).
         type: bool
         default: false
   scratch_dir:
     description:
-      - Directory for scratch files that are not named by themselves. The user that QEMU runs as must be able to enter it.
+      - Directory for scratch files that are not named by themselves. The user that QEMU runs as must be able to enter
+        it.
     type: path
     default: /var/lib/virt-backup/scratch
   scratch_min_percent:
     description:
       - How much must be free where scratch files go, in percent of the virtual size of the participating disks.
-      - When scratch space runs out during the job, the guest's writes fail and libvirt pauses it. V(100) rules that out.
+      - When scratch space runs out during the job, the guest's writes fail and libvirt pauses it. V(100) rules that
+        out.
     type: int
     default: 10
   target_dir:
@@ -142,7 +154,8 @@ options:
     type: path
   checkpoint:
     description:
-      - The checkpoint to create in the moment of the backup. When omitted, none is, and no later backup can be incremental from this one.
+      - The checkpoint to create in the moment of the backup. When omitted, none is, and no later backup can be
+        incremental from this one.
     type: dict
     suboptions:
       name:
@@ -176,13 +189,14 @@ options:
     default: never
   reuse_external:
     description:
-      - Use scratch files or targets that exist already, with the right format and exactly the size of the disk. libvirt then neither creates
-        nor removes them. Applies to all disks.
+      - Use scratch files or targets that exist already, with the right format and exactly the size of the disk.
+        libvirt then neither creates nor removes them. Applies to all disks.
     type: bool
     default: false
   fail_if_incremental_possible:
     description:
-      - With O(backupmode=full), fail when a disk could be incremental from the named checkpoint, or from any when none is named.
+      - With O(backupmode=full), fail when a disk could be incremental from the named checkpoint, or from any when
+        none is named.
     type: bool
     default: false
   cancel:
@@ -287,7 +301,8 @@ disks:
       type: str
       sample: vda
     exportbitmap:
-      description: Name of the exported bitmap, without the prefix C(qemu:dirty-bitmap:); empty when the disk is full or in push mode.
+      description: Name of the exported bitmap, without the prefix C(qemu:dirty-bitmap:); empty when the disk is full
+        or in push mode.
       returned: success
       type: str
       sample: backup-vda
@@ -369,6 +384,7 @@ rebased:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.virt.backup.plugins.module_utils._argspec import domain_spec, libvirt_spec, pairs
 from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import (
     BackupRequest,
@@ -449,12 +465,19 @@ def request_from(options: dict[str, t.Any]) -> BackupRequest:
     disks = options["disks"]
     checkpoint = options["checkpoint"]
     server = options["server"]
-    texts = ("incremental", "target_dir")
-    plain = ("uri", "domain", "mode", "scratch_dir", "scratch_min_percent", "quiesce", "reuse_external")
-    flags = ("fail_if_incremental_possible", "cancel", "timeout")
     return BackupRequest(
-        **{option: options[option] or "" for option in texts},
-        **{option: options[option] for option in (*plain, *flags)},
+        uri=options["uri"],
+        domain=options["domain"],
+        mode=options["mode"],
+        incremental=options["incremental"] or "",
+        scratch_dir=options["scratch_dir"],
+        scratch_min_percent=options["scratch_min_percent"],
+        target_dir=options["target_dir"] or "",
+        quiesce=options["quiesce"],
+        reuse_external=options["reuse_external"],
+        fail_if_incremental_possible=options["fail_if_incremental_possible"],
+        cancel=options["cancel"],
+        timeout=options["timeout"],
         backupmode=BackupMode(options["backupmode"]),
         disks=None if disks is None else tuple(_disk(disk) for disk in disks),
         server=None if server is None else _server(server),

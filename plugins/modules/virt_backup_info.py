@@ -11,8 +11,8 @@ short_description: Show what a backup of a libvirt domain would meet
 version_added: 0.1.0
 author: virt.backup contributors (@virt-backup)
 description:
-  - Shows a domain's disks and what each can do (be backed up, carry a checkpoint, and why not), its checkpoints with the dirty bytes and the
-    usability of each disk's bitmap, and the active backup job if there is one.
+  - Shows a domain's disks and what each can do (be backed up, carry a checkpoint, and why not), its checkpoints with
+    the dirty bytes and the usability of each disk's bitmap, and the active backup job if there is one.
   - Without O(domain) lists the domains of the hypervisor.
 extends_documentation_fragment:
   - virt.backup.attributes
@@ -197,7 +197,8 @@ disks:
       type: str
       sample: ""
 checkpoints:
-  description: The checkpoints as M(virt.backup.virt_checkpoint_info) returns them with O(virt.backup.virt_checkpoint_info#module:size=true), without their XML. Of a domain that is off, without sizes.
+  description: The checkpoints as M(virt.backup.virt_checkpoint_info) returns them with
+    O(virt.backup.virt_checkpoint_info#module:size=true), without their XML. Of a domain that is off, without sizes.
   returned: when O(domain) is given
   type: list
   elements: dict
@@ -260,6 +261,7 @@ features:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.virt.backup.plugins.module_utils._argspec import libvirt_spec
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing

@@ -11,10 +11,10 @@ short_description: Create and remove checkpoints of a libvirt domain
 version_added: 0.1.0
 author: virt.backup contributors (@virt-backup)
 description:
-  - A checkpoint is a named moment in the life of a running domain. From then on, a persistent dirty bitmap on each of its disks records what
-    changes, so that a later backup can hold just that.
-  - Most checkpoints are made together with a backup, by M(virt.backup.virt_backup). This module makes one without a backup, removes those that
-    are no longer needed, and gives libvirt a lost definition back.
+  - A checkpoint is a named moment in the life of a running domain. From then on, a persistent dirty bitmap on each of
+    its disks records what changes, so that a later backup can hold just that.
+  - Most checkpoints are made together with a backup, by M(virt.backup.virt_backup). This module makes one without a
+    backup, removes those that are no longer needed, and gives libvirt a lost definition back.
 extends_documentation_fragment:
   - virt.backup.attributes
   - virt.backup.libvirt
@@ -28,7 +28,8 @@ options:
     required: true
   state:
     description:
-      - V(present) creates the checkpoint. One that exists and is as asked for is left alone. One that exists and differs is an error that says how.
+      - V(present) creates the checkpoint. One that exists and is as asked for is left alone. One that exists and
+        differs is an error that says how.
       - V(absent) removes it with its bitmaps. Other checkpoints lose nothing by that.
     type: str
     choices: [present, absent]
@@ -40,7 +41,8 @@ options:
   disks:
     description:
       - The disks that get a bitmap.
-      - When omitted, every disk that can carry one does. That is not libvirt's default, which fails on the first raw disk.
+      - When omitted, every disk that can carry one does. That is not libvirt's default, which fails on the first raw
+        disk.
       - When given, disks that are not listed get none.
     type: list
     elements: dict
@@ -56,9 +58,9 @@ options:
         default: bitmap
   redefine_xml:
     description:
-      - The XML of a checkpoint whose definition libvirt has lost, while its bitmaps are still in the images. This happens when a domain is
-        migrated, or a transient domain stops. M(virt.backup.virt_checkpoint_info) returns such XML, and every restore point holds it in
-        C(checkpoint.xml).
+      - The XML of a checkpoint whose definition libvirt has lost, while its bitmaps are still in the images. This
+        happens when a domain is migrated, or a transient domain stops. M(virt.backup.virt_checkpoint_info) returns
+        such XML, and every restore point holds it in C(checkpoint.xml).
       - Disks and a parent that the domain no longer has are left out, with a warning.
     type: str
   validate:
@@ -73,7 +75,8 @@ options:
     default: false
   metadata_only:
     description:
-      - With O(state=absent), make libvirt forget the checkpoint and leave its bitmaps in the images. Works while the domain is off.
+      - With O(state=absent), make libvirt forget the checkpoint and leave its bitmaps in the images. Works while the
+        domain is off.
     type: bool
     default: false
   quiesce:
@@ -142,7 +145,8 @@ checkpoint:
       type: str
       sample: ""
     disks:
-      description: The disks that it knows. On one that existed before, C(dirty_bytes), C(usable) and C(reason) as in M(virt.backup.virt_checkpoint_info) too.
+      description: The disks that it knows. On one that existed before, C(dirty_bytes), C(usable) and C(reason) as in
+        M(virt.backup.virt_checkpoint_info) too.
       returned: success
       type: list
       elements: dict
@@ -169,6 +173,7 @@ freeze_seconds:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.virt.backup.plugins.module_utils._argspec import domain_spec, libvirt_spec, pairs
 from ansible_collections.virt.backup.plugins.module_utils._model.checkpoint_goal import CheckpointGoal
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author: virt.backup contributors (@virt-backup)
 description:
   - Lists the checkpoints of a domain, parents first.
-  - With O(size=true) tells for each disk how much changed since the checkpoint, and whether its dirty bitmap can still be the base of an
-    incremental backup, with the reason when it cannot.
+  - With O(size=true) tells for each disk how much changed since the checkpoint, and whether its dirty bitmap can
+    still be the base of an incremental backup, with the reason when it cannot.
 extends_documentation_fragment:
   - virt.backup.attributes
   - virt.backup.attributes.info_module
@@ -26,7 +26,8 @@ options:
     type: str
   size:
     description:
-      - Also return RV(checkpoints[].disks[].dirty_bytes), RV(checkpoints[].disks[].usable) and RV(checkpoints[].disks[].reason).
+      - Also return RV(checkpoints[].disks[].dirty_bytes), RV(checkpoints[].disks[].usable) and
+        RV(checkpoints[].disks[].reason).
       - Needs a running domain. No data is read for it.
     type: bool
     default: false
@@ -60,7 +61,8 @@ checkpoints:
       type: str
       sample: nightly-1
     parent:
-      description: Name of the checkpoint above it, empty for a root. For display only; every checkpoint stands by itself.
+      description: Name of the checkpoint above it, empty for a root. For display only; every checkpoint stands by
+        itself.
       returned: success
       type: str
       sample: ""
@@ -96,7 +98,8 @@ checkpoints:
           type: str
           sample: bitmap
         dirty_bytes:
-          description: Bytes that changed since the checkpoint, rounded up to the granularity of the bitmap; null where libvirt cannot tell.
+          description: Bytes that changed since the checkpoint, rounded up to the granularity of the bitmap; null
+            where libvirt cannot tell.
           returned: when O(size=true)
           type: int
           sample: 1048576
@@ -115,6 +118,7 @@ checkpoints:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.virt.backup.plugins.module_utils._argspec import domain_spec, libvirt_spec
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing

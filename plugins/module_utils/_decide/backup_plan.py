@@ -219,9 +219,7 @@ def _checkpoint_disks(
     if request.checkpoint.disks is not None:
         listed = dict(request.checkpoint.disks)
         return {disk.name: listed.get(disk.name, False) for disk in facts.domain.disks}
-    chosen = {
-        disk.name: disk.name in decisions and not facts.untrackable.get(disk.name) for disk in facts.domain.disks
-    }
+    chosen = {disk.name: disk.name in decisions and not facts.untrackable.get(disk.name) for disk in facts.domain.disks}
     # A checkpoint without a single bitmap would mark a moment and remember nothing.
     return chosen if any(chosen.values()) else None
 

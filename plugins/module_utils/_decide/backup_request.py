@@ -79,9 +79,13 @@ def _check_server(server: Server) -> None:
                 raise InputError(parameter, value, "is given with transport: unix", "remove it, or use transport: tcp")
         return
     if server.socket:
-        raise InputError("server.socket", server.socket, "is given with transport: tcp", "remove it, or use transport: unix")
+        raise InputError(
+            "server.socket", server.socket, "is given with transport: tcp", "remove it, or use transport: unix"
+        )
     if not server.name:
-        raise InputError("server.name", server.name, "is empty", "give the host name or address to listen on, such as 127.0.0.1")
+        raise InputError(
+            "server.name", server.name, "is empty", "give the host name or address to listen on, such as 127.0.0.1"
+        )
     check_printable("server.name", server.name)
     if not 1 <= server.port <= 65535:
         raise InputError("server.port", server.port, "is no TCP port", "give 1 to 65535; libvirt does not choose one")
@@ -145,7 +149,9 @@ def _check_path(where: str, disk: DiskRequest, request: BackupRequest) -> None:
     elif disk.backup and request.mode == "push" and not request.target_dir:
         raise InputError(f"{where}.target", "", "is not given", "give a target path, or target_dir for all disks")
     if request.mode == "pull" and disk.driver != "qcow2":
-        raise InputError(f"{where}.driver", disk.driver, "is given in pull mode", "leave it out: scratch files are qcow2")
+        raise InputError(
+            f"{where}.driver", disk.driver, "is given in pull mode", "leave it out: scratch files are qcow2"
+        )
     if disk.backing_file:
         check_printable(f"{where}.backing_file", disk.backing_file)
         if request.mode == "pull":
@@ -174,7 +180,9 @@ def check_against_domain(request: BackupRequest, domain: Domain, untrackable: t.
         disk = domain.disk(wish.name)
         reason = why_no_backup(disk) if wish.backup and disk else ""
         if reason:
-            raise InputError(f"disks[{index}].name", wish.name, f"cannot be backed up: {reason}", "set backup: false for it")
+            raise InputError(
+                f"disks[{index}].name", wish.name, f"cannot be backed up: {reason}", "set backup: false for it"
+            )
         _check_overlap(f"disks[{index}]", wish, domain)
     listed = request.checkpoint.disks if request.checkpoint else None
     for index, (name, bitmap) in enumerate(listed or ()):

@@ -37,7 +37,9 @@ def why_not_by_default(disk: Disk) -> str:
     if impossible:
         return impossible
     if disk.readonly:
-        return "the disk is read-only: the domain cannot change it; list it under disks to have it backed up all the same"
+        return (
+            "the disk is read-only: the domain cannot change it; list it under disks to have it backed up all the same"
+        )
     return ""
 
 
@@ -54,5 +56,8 @@ def why_no_checkpoint(disk: Disk, qcow2_version: int | None = None) -> str:
     if disk.format != "qcow2":
         return f"the disk's format is {disk.format}: only qcow2 images can hold a dirty bitmap"
     if qcow2_version == 2:
-        return "the image is qcow2 version 2, which cannot hold a dirty bitmap; with the domain off, qemu-img amend -o compat=1.1 makes it version 3"
+        return (
+            "the image is qcow2 version 2, which cannot hold a dirty bitmap; "
+            "with the domain off, qemu-img amend -o compat=1.1 makes it version 3"
+        )
     return ""

@@ -69,12 +69,14 @@ def checkpoint_disks(goal: CheckpointGoal, domain: Domain, untrackable: t.Mappin
     chosen = {name: not untrackable[name] for name in known}
     if not any(chosen.values()):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in untrackable.items()) or "it has no disks"
-        raise InputError("domain", domain.name, f"has no disk that can carry a checkpoint ({reasons})", "convert a disk")
+        raise InputError(
+            "domain", domain.name, f"has no disk that can carry a checkpoint ({reasons})", "convert a disk"
+        )
     return chosen
 
 
 def differences(goal: CheckpointGoal, wanted: t.Mapping[str, bool] | None, found: Checkpoint) -> list[str]:
-    """Return in words how an existing checkpoint differs from what was asked for; what was not asked for never differs."""
+    """Return in words how an existing checkpoint differs from what was asked for."""
     words = []
     if goal.description and goal.description != found.description:
         words.append(f"description is {found.description!r}, not {goal.description!r}")

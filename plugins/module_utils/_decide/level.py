@@ -56,9 +56,8 @@ def why_unusable(disk: str, checkpoint: Checkpoint) -> str:
     """Return why the disk's bitmap of this (measured) checkpoint is no base, or an empty string when it is one."""
     entry = checkpoint.disk(disk)
     if entry is None or not entry.bitmap:
-        return (
-            f"checkpoint '{checkpoint.name}' does not cover disk '{disk}': it was added later, or left out of the checkpoint"
-        )
+        covers = f"checkpoint '{checkpoint.name}' does not cover disk '{disk}'"
+        return f"{covers}: it was added later, or left out of the checkpoint"
     if checkpoint.measured and entry.dirty_bytes is None:
         return f"the bitmap of checkpoint '{checkpoint.name}' is missing or broken on disk '{disk}'"
     return ""

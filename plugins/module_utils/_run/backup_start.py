@@ -140,10 +140,11 @@ def _planned(documents: _Documents, request: BackupRequest, seen: Observation, l
 def _plan_warnings(request: BackupRequest, documents: _Documents) -> tuple[str, ...]:
     if request.checkpoint is None or documents.checkpoint:
         return ()
-    return (
-        f"No checkpoint '{request.checkpoint.name}' is made: no participating disk can carry a bitmap, "
-        "so the next backup will be full again.",
+    name = request.checkpoint.name
+    sentence = (
+        f"No checkpoint '{name}' is made: no participating disk can carry a bitmap; the next backup is full again."
     )
+    return (sentence,)
 
 
 def _begin(
@@ -154,7 +155,9 @@ def _begin(
             documents = _begin_with_fallback(handle, request, seen, documents)
         job_xml = handle.job_xml()
         if job_xml is None:
-            raise StateError(f"The backup job of domain '{handle.name}' ended as soon as it had begun; look at the domain.")
+            raise StateError(
+                f"The backup job of domain '{handle.name}' ended as soon as it had begun; look at the domain."
+            )
         job = parse_backup(job_xml)
     except BaseException as error:
         _undo(handle, request, documents, error)
@@ -183,9 +186,7 @@ def _begin_with_fallback(
     refused: dict[str, str] = {}
     while True:
         try:
-            handle.begin_backup(
-                documents.backup, documents.checkpoint or None, reuse_external=request.reuse_external
-            )
+            handle.begin_backup(documents.backup, documents.checkpoint or None, reuse_external=request.reuse_external)
         except LibvirtFailure as error:
             disk = _refused_disk(error, documents.plan)
             if not disk or disk in refused:

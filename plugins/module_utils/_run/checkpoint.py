@@ -80,7 +80,7 @@ def _state(checkpoint: Checkpoint | None) -> dict[str, t.Any]:
 
 
 def _present(checkpoint: Checkpoint, xml: str, before: Checkpoint | None, freeze: Freeze | None = None) -> Outcome:
-    result = {"checkpoint": checkpoint_result(checkpoint), "xml": xml}
+    result: dict[str, t.Any] = {"checkpoint": checkpoint_result(checkpoint), "xml": xml}
     if freeze is not None:
         result.update(quiesced=freeze.quiesced, freeze_seconds=freeze.seconds)
     return Outcome(
@@ -151,9 +151,8 @@ def _ensure_absent(handle: DomainHandle, goal: CheckpointGoal, seen: Observation
     lost: list[str] = []
     if not check:
         lost = _delete(handle, goal, seen)
-    warnings = ()
-    if lost:
-        warnings = (f"The bitmap of checkpoint '{goal.name}' was gone already on: {', '.join(lost)}.",)
+    sentence = f"The bitmap of checkpoint '{goal.name}' was gone already on: {', '.join(lost)}."
+    warnings = (sentence,) if lost else ()
     return Outcome(True, {"checkpoint": None, "xml": ""}, before=_state(found), after=_state(None), warnings=warnings)
 
 

@@ -61,7 +61,9 @@ def _may_freeze(handle: DomainHandle, wish: str, has_agent: bool, outcome: Freez
         return True
     sentence = f"domain '{handle.name}' has no connected guest agent (channel org.qemu.guest_agent.0)"
     if wish == "require":
-        raise StateError(f"quiesce: require cannot be met: {sentence}; start qemu-guest-agent in it or use quiesce: try.")
+        raise StateError(
+            f"quiesce: require cannot be met: {sentence}; start qemu-guest-agent in it or use quiesce: try."
+        )
     outcome.warnings.append(f"Not frozen: {sentence}; the backup is crash-consistent.")
     return False
 

@@ -54,7 +54,7 @@ def without_bitmaps(xml: str, lost: t.Collection[str]) -> str:
     for node in root.iterfind("disks/disk"):
         if node.get("name") in lost:
             for attribute in ("bitmap", "size"):
-                node.attrib.pop(attribute, None)
+                node.attrib.pop(attribute, "")
             node.set("checkpoint", "no")
     return serialise(root)
 

@@ -26,7 +26,8 @@ def parse_domain(xml: str, sizes: t.Mapping[str, int] | None = None) -> Domain:
     """Read a domain. ``sizes`` gives the virtual size in bytes by target name, which the XML does not hold."""
     root = parse(xml)
     known = sizes or {}
-    disks = [_disk(node, known) for node in root.iterfind("devices/disk") if node.find("target") is not None]
+    pairs = [(node, node.find("target")) for node in root.iterfind("devices/disk")]
+    disks = [_disk(node, target, known) for node, target in pairs if target is not None]
     nvram = root.find("os/nvram")
     return Domain(
         name=text_of(root, "name"),
@@ -39,8 +40,7 @@ def parse_domain(xml: str, sizes: t.Mapping[str, int] | None = None) -> Domain:
     )
 
 
-def _disk(node: Element, sizes: t.Mapping[str, int]) -> Disk:
-    target = node.find("target")
+def _disk(node: Element, target: Element, sizes: t.Mapping[str, int]) -> Disk:
     name = target.get("dev", "")
     return Disk(
         name=name,
@@ -74,7 +74,7 @@ def _source(node: Element, kind: str) -> str:
         return t.cast(str, source.get(_SOURCE_ATTRIBUTE[kind], ""))
     # nvme, vhostuser, vhostvdpa: all attributes together are what tells two of them apart.
     nested = [item for entry in source for item in sorted(entry.attrib.items())]
-    return ",".join(f"{key}={value}" for key, value in [*sorted(source.attrib.items()), *nested])
+    return ",".join(f"{key!s}={value!s}" for key, value in [*sorted(source.attrib.items()), *nested])
 
 
 def _network_source(source: Element) -> str:

@@ -12,15 +12,16 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 
+HAS_LXML = True
 try:
     from lxml import etree
 except ImportError:
     HAS_LXML = False
-else:
-    HAS_LXML = True
 
 if t.TYPE_CHECKING:
-    Element = etree._Element
+    from lxml.etree import _Element
+
+    Element: t.TypeAlias = _Element
 
 
 def require_lxml() -> None:
@@ -45,7 +46,7 @@ def parse(text: str) -> Element:
 def element(tag: str, text: str | None = None, **attributes: str) -> Element:
     """Return a new element; values are escaped when it is serialised."""
     require_lxml()
-    node = etree.Element(tag, **attributes)
+    node = etree.Element(tag, attributes)
     node.text = text
     return node
 
@@ -59,7 +60,7 @@ def child(parent: Element, tag: str, text: str | None = None, **attributes: str)
 
 def serialise(root: Element) -> str:
     """Return the element as indented text without an XML declaration, ending in a newline."""
-    return t.cast(str, etree.tostring(root, encoding="unicode", pretty_print=True))
+    return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 
 def text_of(parent: Element, path: str) -> str:
