@@ -93,8 +93,8 @@ class Connection:
         while position < end:
             reply = self._block_status(context, position, end - position)
             before = position
-            for length, flags in reply:
-                length = min(length, end - position)
+            for told, flags in reply:
+                length = min(told, end - position)
                 if length > 0:
                     found.append(Extent(position, length, flags))
                     position += length
@@ -128,12 +128,12 @@ class Connection:
     def _block_status(self, context: str, offset: int, length: int) -> list[tuple[int, int]]:
         entries: list[tuple[int, int]] = []
 
-        def wide(name: str, start: int, found: list[tuple[int, int]], error: t.Any) -> int:
+        def wide(name: str, start: int, found: list[tuple[int, int]], _error: t.Any) -> int:
             if name == context and start == offset:
                 entries.extend(found)
             return 0
 
-        def narrow(name: str, start: int, found: list[int], error: t.Any) -> int:
+        def narrow(name: str, start: int, found: list[int], _error: t.Any) -> int:
             if name == context and start == offset:
                 entries.extend(zip(found[::2], found[1::2]))
             return 0

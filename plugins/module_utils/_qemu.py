@@ -57,12 +57,12 @@ def check(path: str, image_format: str = "qcow2") -> None:
 
 
 def rebase_unsafe(path: str, backing_file: str, backing_format: str) -> None:
-    """Store another backing name in a qcow2 image, its content untouched; relative names count from the image's folder."""
+    """Store another backing name in a qcow2 image, its content untouched; a relative one counts from the image."""
     _run("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", backing_format, "-b", backing_file, _as_file(path))
 
 
 def _as_file(path: str) -> str:
-    """Return the path in a form that QEMU takes for nothing but a path: ``a:b`` would name a protocol, ``-x`` an option."""
+    """Return the path in a form that QEMU takes for nothing else: ``a:b`` would name a protocol, ``-x`` an option."""
     return os.path.abspath(path)
 
 
@@ -74,8 +74,7 @@ def _run(program: str, *arguments: str) -> str:
     done = subprocess.run(
         [executable, *arguments],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env={**os.environ, "LC_ALL": "C"},
         check=False,
     )

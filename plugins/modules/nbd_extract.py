@@ -12,14 +12,18 @@ version_added: 0.1.0
 author:
   - virt.backup contributors (@virt-backup)
 description:
-  - Reads disks from an NBD server, such as the one that M(virt.backup.virt_backup) started, and writes one image file for each of them.
-  - Without O(images[].bitmap) the image holds the whole disk. With it, the image holds what the dirty bitmap marks and nothing else,
+  - Reads disks from an NBD server, such as the one that M(virt.backup.virt_backup) started, and writes one image file
+    for each of them.
+  - Without O(images[].bitmap) the image holds the whole disk. With it, the image holds what the dirty bitmap marks
+    and nothing else,
     on top of O(images[].backing_file).
   - Works against every NBD server, not only libvirt's.
   - All images of a call are copied at the same time.
-  - An image is written beside its O(images[].dest) under a temporary name, synced, and renamed when all images of the call are complete,
+  - An image is written beside its O(images[].dest) under a temporary name, synced, and renamed when all images of the
+    call are complete,
     so under the final name there is never a part of an image.
-  - Beside each image a record is kept, C(vda.json) for C(vda.qcow2), which tells what the image was read from and its digest.
+  - Beside each image a record is kept, C(vda.json) for C(vda.qcow2), which tells what the image was read from and its
+    digest.
 extends_documentation_fragment:
   - virt.backup.attributes
 attributes:
@@ -52,7 +56,8 @@ options:
     suboptions:
       uri:
         description:
-          - The NBD URI of the export, with the schemes V(nbd), V(nbds), V(nbd+unix), V(nbds+unix), V(nbd+vsock) and V(nbds+vsock).
+          - The NBD URI of the export, with the schemes V(nbd), V(nbds), V(nbd+unix), V(nbds+unix), V(nbd+vsock) and
+            V(nbds+vsock).
           - RV(virt.backup.virt_backup#module:disks[].uri) is such a URI.
         type: str
         required: true
@@ -69,8 +74,10 @@ options:
         default: qcow2
       bitmap:
         description:
-          - The bare name of the dirty bitmap that the server exports, as in RV(virt.backup.virt_backup#module:disks[].exportbitmap).
-          - The image then holds the dirty ranges, rounded out to clusters of 64 KiB. Ranges that became zero or were discarded are stored as zero.
+          - The bare name of the dirty bitmap that the server exports, as in
+            RV(virt.backup.virt_backup#module:disks[].exportbitmap).
+          - The image then holds the dirty ranges, rounded out to clusters of 64 KiB. Ranges that became zero or were
+            discarded are stored as zero.
           - It is an error if the server does not offer that bitmap.
           - Requires O(images[].backing_file) and O(images[].format=qcow2).
         type: str
@@ -78,7 +85,8 @@ options:
       backing_file:
         description:
           - The image that holds what did not change. It must exist.
-          - It is stored in the image as it is given here. A relative path counts from the directory of O(images[].dest).
+          - It is stored in the image as it is given here. A relative path counts from the directory of
+            O(images[].dest).
         type: str
         default: ""
       backing_format:
@@ -124,13 +132,15 @@ options:
     default: 60
   status_file:
     description:
-      - The absolute path of a JSON file that tells how far the copies are. Replaced at most once a second, and at the end.
+      - The absolute path of a JSON file that tells how far the copies are. Replaced at most once a second, and at the
+        end.
       - Its key C(updated) is a UTC time and serves as a sign of life.
     type: str
     default: ""
   force:
     description:
-      - Whether to extract again, and to replace an existing O(images[].dest). It is replaced when the new image is complete.
+      - Whether to extract again, and to replace an existing O(images[].dest). It is replaced when the new image is
+        complete.
     type: bool
     default: false
   owner:
@@ -224,7 +234,9 @@ images:
       returned: success
       sample: 209715200
     bytes_zeroed:
-      description: How many bytes of the disk were found to be zero. An incremental image stores them as zero, a full one leaves them out.
+      description:
+        - How many bytes of the disk were found to be zero.
+        - An incremental image stores them as zero, a full one leaves them out.
       type: int
       returned: success
       sample: 1048576
@@ -253,10 +265,12 @@ images:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing
-from ansible_collections.virt.backup.plugins.module_utils._run.extract import ExtractRequest, extract
+from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 
 
 def argument_spec() -> dict[str, t.Any]:

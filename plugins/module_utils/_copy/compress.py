@@ -13,8 +13,8 @@ library itself is on every machine that has QEMU or systemd.
 from __future__ import annotations
 
 import ctypes
-import zlib
 import typing as t
+import zlib
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER

@@ -174,7 +174,7 @@ class Worker:
 
 
 def _masks(task: Task, block: bytearray) -> tuple[int, int]:
-    """Return which clusters of the block hold data and which only zeroes; those the task does not name are in neither."""
+    """Return which clusters of the block hold data and which only zeroes; the rest is in neither."""
     data = 0
     zero = sum(_mask(task.offset, run) for run in task.zeros)
     for run in task.reads:

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""Extents in, tasks out: the arithmetic of a copy. Pure; every function takes ascending ranges and yields ascending ranges.
+"""Extents in, tasks out: the arithmetic of a copy. Pure; all ranges come and go in ascending order.
 
 A server may answer in any cut: extents of the same flags may follow each other, and only :func:`merged` runs can be
 rounded to clusters. ``size`` is the end of the disk, which need not be the end of a cluster.

@@ -8,7 +8,8 @@
 
 Both are complete and synced under names of their own before the first of these steps:
 
-* no image under the name yet: rename the record, then the image. A kill between leaves a record without an image, which says nothing;
+* no image under the name yet: rename the record, then the image. A kill between leaves a record without an image,
+  which says nothing;
 * an image to be replaced: remove its record, rename the image, rename the record. A kill between leaves an image
   without a record, which is never taken for unchanged.
 """
@@ -22,8 +23,6 @@ import secrets
 import typing as t
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
 
 
@@ -71,22 +70,17 @@ class Draft:
             file.flush()
             os.fsync(file.fileno())
 
-    def publish(self, *, step: Callable[[str], None] = lambda name: None) -> None:
-        """Give both their names, durably. ``step`` is told before each change, for tests that end there."""
+    def publish(self) -> None:
+        """Give both their names, durably."""
         record = record_path(self._dest)
         if not os.path.lexists(self._dest):
-            step("record")
             self._rename(self._record, record)
-            step("image")
             self._rename(self._image, self._dest)
             return
-        step("unrecord")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(record)
             sync_folder(self._folder)
-        step("image")
         self._rename(self._image, self._dest)
-        step("record")
         self._rename(self._record, record)
 
     def _rename(self, path: str, name: str) -> None:

@@ -6,9 +6,9 @@
 
 """The end that is a qcow2 file, written by ourselves.
 
-The file only grows: whatever needs room takes it at the end, under one lock. Data lies in nearly the order of the disk::
+The file only grows: whatever needs room takes it at the end, under one lock. Data lies in nearly the disk's order::
 
-    header | data … | L2 of 512 MiB | data … | L2 … | (refcount block each 2 GiB) | … | L1 | refcount blocks | refcount table
+    header | data ... | L2 of 512 MiB | data ... | L2 | ... | refcount block of 2 GiB | ... | L1 | refcounts
 
 so nothing about the disk need be known beforehand, and memory holds only the L2 tables that are still being filled.
 The header is written last: a file that was not finished is no image.
@@ -39,6 +39,9 @@ class Backing(t.NamedTuple):
     format: str = ""
 
 
+NO_BACKING = Backing()
+
+
 class Qcow2File:
     """A new qcow2 file. Fulfils :class:`~.ends.End`.
 
@@ -49,7 +52,7 @@ class Qcow2File:
         self,
         fd: int,
         size: int,
-        backing: Backing = Backing(),
+        backing: Backing = NO_BACKING,
         compression: str = "none",
         compress: Callable[[memoryview], bytes | None] | None = None,
     ) -> None:

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""The parts of qcow2 that we write, from QEMU's docs/interop/qcow2.txt: version 3, 64 KiB clusters, 16-bit refcounts."""
+"""The parts of qcow2 that we write: version 3, 64 KiB clusters, 16-bit refcounts (QEMU's docs/interop/qcow2.txt)."""
 
 from __future__ import annotations
 
@@ -53,13 +53,15 @@ def header(
     backing_format: str = "",
     compression: str = "zlib",
 ) -> bytes:
-    """Return the first cluster of the file. ``size`` must be a multiple of 512: QEMU rounds down, and loses the rest."""
+    """Return the first cluster of the file. ``size`` is a multiple of 512: of any other QEMU would lose the rest."""
     if size % _SECTOR:
         raise AssertionError(f"Contract violation: {size} is no multiple of {_SECTOR}")
     extensions = b""
     if backing_file:
         name = backing_format.encode()
-        extensions += struct.pack(">II", _EXTENSION_BACKING_FORMAT, len(name)) + name.ljust(-(-len(name) // 8) * 8, b"\0")
+        extensions += struct.pack(">II", _EXTENSION_BACKING_FORMAT, len(name)) + name.ljust(
+            -(-len(name) // 8) * 8, b"\0"
+        )
     extensions += struct.pack(">II", 0, 0)
     backing = backing_file.encode()
     kind = COMPRESSION_TYPES[compression]

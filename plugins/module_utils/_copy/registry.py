@@ -27,6 +27,8 @@ def _qcow2(fd: int, size: int, image: ImageRequest, compression: str) -> End:
 
 
 def _raw(fd: int, size: int, image: ImageRequest, compression: str) -> End:
+    if image.backing_file or compression != "none":
+        raise AssertionError("Contract violation: a raw image has neither backing file nor compression")
     return RawFile(fd, size)
 
 

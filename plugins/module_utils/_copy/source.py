@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 NEAR = 16 * BLOCK
-"""Dirty runs nearer to each other than this share one question for zeroes; farther ones spare the server the way between."""
+"""Dirty runs nearer to each other share one question for zeroes; else the server is spared the way between."""
 
 
 class Describer(t.Protocol):
@@ -72,7 +72,9 @@ class IncrementalSource:
     def segments(self) -> Iterator[Segment]:
         """Yield what to read and what to mark as zero, ascending; counts the dirty extents on the way."""
         for start, end in _windows(self._size):
-            dirty = list(plan.rounded_out(plan.dirty_runs(self._scanner.extents(self._context, start, end)), self._size))
+            dirty = list(
+                plan.rounded_out(plan.dirty_runs(self._scanner.extents(self._context, start, end)), self._size)
+            )
             self.extents += len(dirty)
             for group in _near(dirty):
                 yield from plan.segments(group, self._zeroes(group[0].start, group[-1].end))

@@ -22,7 +22,7 @@ INTERVAL = 1.0
 
 
 class Progress(t.NamedTuple):
-    """How far one image is. ``bytes_done`` is the position on the disk below which all is done; ``bytes_total`` its size.
+    """How far one image is. ``bytes_done`` is the place on the disk up to which all is done; ``bytes_total`` its size.
 
     ``bytes_copied`` is what was stored as data so far; ``state`` is ``copying``, ``done``, ``unchanged`` or ``failed``.
     """
@@ -35,7 +35,7 @@ class Progress(t.NamedTuple):
 
 
 class StatusFile:
-    """Writes the progress to ``path``; an empty path writes nothing. ``updated`` is a sign of life for whoever waits."""
+    """Writes the progress to ``path``, or nowhere when that is empty. ``updated`` is a sign of life for who waits."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -49,7 +49,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """What a copy would do, from the extents alone, in bytes: what it would read, and what it would mark or leave as zero."""
+    """What a copy would do by the extents alone, in bytes: what it would read, and mark or leave as zero."""
 
     size: int
     bytes_to_read: int
@@ -63,7 +63,9 @@ class Transfer:
     ``parameter`` is how errors call the image, such as ``images[0]``.
     """
 
-    def __init__(self, parameter: str, image: ImageRequest, export: str, settings: Settings, draft: Draft | None = None) -> None:
+    def __init__(
+        self, parameter: str, image: ImageRequest, export: str, settings: Settings, draft: Draft | None = None
+    ) -> None:
         self.image = image
         self.draft = draft
         self.record: Record | None = None
@@ -161,7 +163,7 @@ class Transfer:
             raise Cancelled("stopped because another part of the call failed")
 
     def _extra_worker(self, job: Job) -> None:
-        """Help, if the server lets us in: it may admit fewer clients than it says, and then keeps the others waiting."""
+        """Help, if the server lets us in: it may admit fewer clients than it says, and keep the others waiting."""
         connection = self._connect_more(self._settings.timeout)
         if connection is None:
             return
@@ -192,7 +194,9 @@ class Transfer:
             connection = Connection(self.image.uri, contexts, self._settings.timeout, self._cancel)
         except NbdError as error:
             remedy = "check that the server runs, serves this export and lets this user in"
-            raise InputError(f"{self._parameter}.uri", self.image.uri, f"can't be opened: {error.message}", remedy) from error
+            raise InputError(
+                f"{self._parameter}.uri", self.image.uri, f"can't be opened: {error.message}", remedy
+            ) from error
         if self.image.bitmap and bitmap not in connection.contexts:
             connection.close()
             remedy = "use the exportbitmap that virt_backup returned, or leave bitmap out to copy the whole disk"

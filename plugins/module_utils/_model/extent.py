@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""Pieces of a disk, and the units of work a copy is cut into. All offsets and lengths are in bytes of the guest's disk."""
+"""Pieces of a disk, and the units of work a copy is cut into. All offsets and lengths are bytes of the guest's disk."""
 
 from __future__ import annotations
 

@@ -70,7 +70,10 @@ class Record:
         if data["record_format"] != RECORD_FORMAT:
             raise ValueError(f"record_format is {data['record_format']!r}")
         names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in data.items() if name in names and name != "level"}, level=Level(data["level"]))
+        return cls(
+            **{name: value for name, value in data.items() if name in names and name != "level"},
+            level=Level(data["level"]),
+        )
 
     def is_of(self, image: ImageRequest, export: str) -> bool:
         """Whether it describes just the image that is asked for: same moment, same export, same kind."""

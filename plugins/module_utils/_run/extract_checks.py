@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""What can be said against a call of nbd_extract before anything is connected to or written. Reads only names and headers."""
+"""What can be said against a call of nbd_extract before it connects or writes. Reads only names and headers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def check_compression(compression: str, images: Sequence[ImageRequest]) -> None:
         return
     raw = [image.dest for image in images if image.format == "raw"]
     if raw:
-        raise InputError("compression", compression, f"can't be used for the raw image {raw[0]!r}", "use none, or format qcow2")
+        raise InputError(
+            "compression", compression, f"can't be used for the raw image {raw[0]!r}", "use none, or format qcow2"
+        )
     compressor(compression)
 
 
@@ -86,7 +88,9 @@ def export_name(index: int, uri: str) -> str:
         parts = urllib.parse.urlsplit(uri)
         query = urllib.parse.parse_qs(parts.query)
     except ValueError as error:
-        raise InputError(name, uri, f"is no URI ({error})", "write it like nbd+unix:///vda?socket=/run/x.sock") from error
+        raise InputError(
+            name, uri, f"is no URI ({error})", "write it like nbd+unix:///vda?socket=/run/x.sock"
+        ) from error
     if parts.scheme not in SCHEMES:
         remedy = "write it like nbd+unix:///vda?socket=/run/x.sock or nbd://host:10809/vda"
         raise InputError(name, uri, f"has a scheme other than {', '.join(SCHEMES)}", remedy)
@@ -119,7 +123,9 @@ def check_dests(images: Sequence[ImageRequest]) -> None:
             real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
             if real in taken:
                 problem = f"has the same file or the same record ({path!r}) as images[{taken[real]}]"
-                raise InputError(name, image.dest, problem, "give each image a name of its own, not only another suffix")
+                raise InputError(
+                    name, image.dest, problem, "give each image a name of its own, not only another suffix"
+                )
         for path in (image.dest, record_path(image.dest)):
             taken[os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))] = index
 
@@ -136,10 +142,14 @@ def check_kind(index: int, image: ImageRequest) -> None:
             raise InputError(parameter(index, "bitmap"), image.bitmap, problem, "use format qcow2")
         if not image.backing_file:
             problem = "was given without backing_file, and an increment is no image without the one below it"
-            raise InputError(parameter(index, "bitmap"), image.bitmap, problem, "name the image of the base in backing_file")
+            raise InputError(
+                parameter(index, "bitmap"), image.bitmap, problem, "name the image of the base in backing_file"
+            )
     elif image.backing_file:
         problem = "was given without bitmap, and a full image needs nothing below it"
-        raise InputError(parameter(index, "backing_file"), image.backing_file, problem, "give the bitmap, or leave it out")
+        raise InputError(
+            parameter(index, "backing_file"), image.backing_file, problem, "give the bitmap, or leave it out"
+        )
 
 
 def check_backing(index: int, image: ImageRequest) -> None:
@@ -162,7 +172,9 @@ def check_backing(index: int, image: ImageRequest) -> None:
         _qemu.info(path, image.backing_format)
     except ToolError as error:
         remedy = "give its true backing_format, or take a full image"
-        raise InputError(name, given, f"is no readable {image.backing_format} image: {error.message}", remedy) from error
+        raise InputError(
+            name, given, f"is no readable {image.backing_format} image: {error.message}", remedy
+        ) from error
 
 
 def _check_socket_name(name: str, uri: str, path: str) -> None:
