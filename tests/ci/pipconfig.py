@@ -29,7 +29,7 @@ _UV_NAMES = {
 
 
 def parse_settings(listing: str) -> dict[str, str]:
-    """Return option and value from the lines of ``pip config list``: a variable wins over any file, as in pip.
+    r"""Return option and value from the lines of ``pip config list``: a variable wins over any file, as in pip.
 
     >>> parse_settings("global.timeout='60'\n:env:.timeout='9'\ninstall.user='no'\n")
     {'timeout': '9'}

@@ -52,7 +52,7 @@ def ensure_packages() -> None:
 
 
 def ensure_environment() -> None:
-    """Make build/venv on the system's Python, whose libvirt, nbd and lxml it sees; make it anew when the pins change."""
+    """Make build/venv on the Python that has libvirt, nbd and lxml; make it anew when the pins change."""
     fingerprint = _fingerprint()
     if _STAMP.is_file() and _STAMP.read_text(encoding="utf-8") == fingerprint:
         return

@@ -19,7 +19,7 @@ from pathlib import Path
 import paths
 
 # What ansible-test makes inside of the copy and wants to find again.
-_KEPT = ("tests/output",)
+_KEPT = (".git/", "tests/output/")
 
 
 def list_checkout(root: Path = paths.ROOT) -> list[str]:
@@ -38,6 +38,9 @@ def update(root: Path = paths.ROOT, staged: Path = paths.STAGED) -> int:
         if str(present) not in set(wanted) and not str(present).startswith(_KEPT):
             (staged / present).unlink()
     _remove_empty_folders(staged)
+    # A repository of its own: ansible-test would ask the checkout's, which ignores everything below build.
+    if not (staged / ".git").is_dir():
+        subprocess.run(["git", "init", "-q", str(staged)], check=True, env=paths.tool_environment())
     return len(wanted)
 
 
@@ -54,7 +57,8 @@ def _files_below(folder: Path) -> list[Path]:
 
 def _remove_empty_folders(folder: Path) -> None:
     for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        if not any(path.iterdir()):
+        kept = f"{path.relative_to(folder)}/".startswith(_KEPT)
+        if not kept and not any(path.iterdir()):
             path.rmdir()
 
 
