@@ -23,7 +23,8 @@ version_added: 0.1.0
 short_description: Choose disks of a domain by target name
 description:
   - Splits the disks of a domain into those that take part in a backup and those that do not, each with its reason.
-  - A name that no disk has is an error. A disk that cannot be backed up is left out with its reason, also when it is named.
+  - A name that no disk has is an error. A disk that cannot be backed up is left out with its reason, also when it
+    is named.
   - Disks that nobody writes to, such as an inserted CD, take part only when they are named.
 positional: include, exclude
 options:

@@ -20,7 +20,8 @@ author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Choose domains of a hypervisor by name
 description:
-  - Turns the domains of one hypervisor into units of work named C(<domain>@<hypervisor>), so that two hypervisors may have
+  - Turns the domains of one hypervisor into units of work named C(<domain>@<hypervisor>), so that two hypervisors
+    may have
     domains of one name.
 positional: hypervisor, include, exclude
 options:
@@ -91,7 +92,12 @@ def choose_domains(
     """Return the units of work, and the patterns that match nothing here."""
     wanted, unwanted = names(include), names(exclude)
     units = [
-        {"name": f"{domain['name']}@{hypervisor}", "domain": domain["name"], "uuid": domain["uuid"], "hypervisor": hypervisor}
+        {
+            "name": f"{domain['name']}@{hypervisor}",
+            "domain": domain["name"],
+            "uuid": domain["uuid"],
+            "hypervisor": hypervisor,
+        }
         for domain in domains
         if matches(domain["name"], wanted) and not matches(domain["name"], unwanted)
     ]

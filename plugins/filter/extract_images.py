@@ -17,7 +17,8 @@ author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Turn the disks of a running job into images to extract
 description:
-  - An incremental disk is read by its bitmap and lies on its backing file; a full disk is read whole and lies on nothing.
+  - An incremental disk is read by its bitmap and lies on its backing file; a full disk is read whole and lies on
+    nothing.
 positional: source_id
 options:
   _input:

@@ -17,7 +17,8 @@ author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Turn the plan for a restore point into the disks of a backup job
 description:
-  - A disk that is planned as full is forced to be full. A disk that is planned as incremental names its checkpoint and stays
+  - A disk that is planned as full is forced to be full. A disk that is planned as incremental names its checkpoint
+    and stays
     free to fall back to full, should its bitmap prove unusable at the last moment.
 options:
   _input:

@@ -19,18 +19,21 @@ author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Find checkpoints that increments would start from and libvirt has forgotten
 description:
-  - libvirt forgets a domain's checkpoints when the domain is migrated or, if it is transient, stops. The bitmaps stay in the images, so
+  - libvirt forgets a domain's checkpoints when the domain is migrated or, if it is transient, stops. The bitmaps
+    stay in the images, so
     that telling libvirt again is enough to go on with increments.
   - Only the newest restore point of each disk is a base for increments; the checkpoints of others are not missed.
 positional: checkpoints
 options:
   _input:
-    description: The restore points, oldest first, as RV(virt.backup.restore_point_info#module:restore_points) returns them.
+    description: The restore points, oldest first, as RV(virt.backup.restore_point_info#module:restore_points)
+      returns them.
     type: list
     elements: dict
     required: true
   checkpoints:
-    description: The checkpoints that libvirt knows, as RV(virt.backup.virt_backup_info#module:checkpoints) returns them.
+    description: The checkpoints that libvirt knows, as RV(virt.backup.virt_backup_info#module:checkpoints)
+      returns them.
     type: list
     elements: dict
     required: true
@@ -44,7 +47,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The lost checkpoints, oldest first, with C(name) and the C(path) of the restore point that keeps the definition.
+  description: The lost checkpoints, oldest first, with C(name) and the C(path) of the restore point that keeps the
+    definition.
   type: list
   elements: dict
 """

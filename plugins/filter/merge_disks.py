@@ -19,7 +19,8 @@ author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Merge the planned disks with those of the running job
 description:
-  - The level is the job's. The reason is the plan's where the plan asked for a full, because the job only obeyed; else it is
+  - The level is the job's. The reason is the plan's where the plan asked for a full, because the job only obeyed;
+    else it is
     the job's.
   - A disk that was planned as incremental and became full loses its base and its backing file.
 positional: job
@@ -44,7 +45,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The planned entries with C(level), C(reason), C(incremental), C(base), C(backing_file), C(uri) and C(exportbitmap) as
+  description: The planned entries with C(level), C(reason), C(incremental), C(base), C(backing_file), C(uri) and
+    C(exportbitmap) as
     they came to be.
   type: list
   elements: dict
@@ -58,7 +60,9 @@ def merge_disks(planned: list[Disk], job: list[Disk]) -> list[Disk]:
     running = {disk["name"]: disk for disk in job}
     missing = [disk["name"] for disk in planned if disk["name"] not in running]
     if missing:
-        raise AnsibleFilterError(f"job: planned disk {', '.join(missing)} is not part of the running job; end that job first.")
+        raise AnsibleFilterError(
+            f"job: planned disk {', '.join(missing)} is not part of the running job; end that job first."
+        )
     return [merge(disk, running[disk["name"]]) for disk in planned]
 
 

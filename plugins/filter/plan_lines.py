@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Data = dict[str, t.Any]
 
@@ -31,7 +31,8 @@ options:
     required: true
   checkpoints:
     description:
-      - The checkpoints, as RV(virt.backup.virt_backup_info#module:checkpoints) returns them. They know how much changed.
+      - The checkpoints, as RV(virt.backup.virt_backup_info#module:checkpoints) returns them. They know how much
+        changed.
     type: list
     elements: dict
     default: []
@@ -62,13 +63,15 @@ _value:
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def plan_lines(disks: list[Data], domain: str, checkpoints: list[Data] = (), skipped: list[Data] = ()) -> list[str]:
+def plan_lines(
+    disks: list[Data], domain: str, checkpoints: Sequence[Data] = (), skipped: Sequence[Data] = ()
+) -> list[str]:
     """Return one line per planned disk, then one per skipped one."""
     lines = [f"{domain} {disk['name']}: {disk['level']}, {amount(disk, checkpoints)}{disk['reason']}" for disk in disks]
     return lines + [f"{domain} {disk['name']}: skipped, {disk['reason']}" for disk in skipped]
 
 
-def amount(disk: Data, checkpoints: list[Data]) -> str:
+def amount(disk: Data, checkpoints: Sequence[Data]) -> str:
     """Return what an increment has to copy, as far as libvirt knows; nothing for a full."""
     dirty = {
         (checkpoint["name"], entry["name"]): entry.get("dirty_bytes")

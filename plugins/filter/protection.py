@@ -58,13 +58,11 @@ _value:
       description: Units, hypervisors and names that are not, with C(name) and C(reason).
       type: list
       elements: dict
-    lines:
-      description: All of it for people, one line each.
-      type: list
-      elements: str
 """
 
-NOT_REACHED = "--limit leaves it out: add '*@<hypervisor>' to the limit, or set virt_backup_hypervisors instead of a limit"
+NOT_REACHED = (
+    "--limit leaves it out: add '*@<hypervisor>' to the limit, or set virt_backup_hypervisors instead of a limit"
+)
 LOST = "it did not come to its end: its hypervisor became unreachable, or the run was stopped"
 
 
@@ -78,7 +76,6 @@ def protection(hostvars: Mapping[str, Data], hypervisors: list[str], units: list
     return {
         "protected": protected,
         "unprotected": unprotected,
-        "lines": [line for result in protected + unprotected for line in lines_of(result)],
     }
 
 
@@ -99,14 +96,9 @@ def unmatched(hostvars: Mapping[str, Data], hypervisors: list[str]) -> list[Data
     """Return the selected names that no hypervisor knows."""
     lists = [set(hostvars[name].get("virt_backup_chosen", {}).get("unmatched", [])) for name in hypervisors]
     nowhere = set.intersection(*lists) if lists else set()
-    return [{"name": name, "protected": False, "reason": "no domain of that name was found"} for name in sorted(nowhere)]
-
-
-def lines_of(result: Data) -> list[str]:
-    """Return the line of a unit and one for each of its disks."""
-    mark = "protected" if result["protected"] else "NOT PROTECTED"
-    head = f"{result['name']}: {mark}, {result['reason']}"
-    return [head] + [f"    {disk['name']}: {disk['level']}, {disk['reason']}" for disk in result.get("disks", [])]
+    return [
+        {"name": name, "protected": False, "reason": "no domain of that name was found"} for name in sorted(nowhere)
+    ]
 
 
 class FilterModule:
