@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.checkpoint import Checkpoint, CheckpointDisk
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 from ansible_collections.virt.backup.plugins.module_utils._xml.tree import child, element, parse, serialise, text_of
 
 
@@ -31,21 +32,30 @@ def build_checkpoint(name: str, disks: t.Mapping[str, bool], description: str = 
 
 
 def parse_checkpoint(xml: str, *, measured: bool = False) -> Checkpoint:
-    """Read a checkpoint; ``measured`` says that the XML was asked for with sizes."""
+    """Read a checkpoint; ``measured`` says that the XML was asked for with sizes.
+
+    :raises BackupError: it is no XML, or a number in it is none.
+    """
     root = parse(xml)
     disks = []
     for node in root.iterfind("disks/disk"):
         size = node.get("size")
         bitmap = node.get("checkpoint", "bitmap") == "bitmap"
-        disks.append(CheckpointDisk(node.get("name", ""), bitmap, None if size is None else int(size)))
+        disks.append(CheckpointDisk(node.get("name", ""), bitmap, None if size is None else _number("size", size)))
     return Checkpoint(
         name=text_of(root, "name"),
         parent=text_of(root, "parent/name"),
-        creation_time=int(text_of(root, "creationTime") or 0),
-        description=text_of(root, "description"),
+        creation_time=_number("creationTime", text_of(root, "creationTime") or "0"),
+        description=root.findtext("description") or "",
         disks=tuple(disks),
         measured=measured,
     )
+
+
+def _number(what: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise BackupError(f"The checkpoint's {what} is {text!r}, which is no number.")
+    return int(text)
 
 
 def without_bitmaps(xml: str, lost: t.Collection[str]) -> str:
@@ -68,7 +78,7 @@ def for_redefinition(xml: str, disks: t.Collection[str], checkpoints: t.Collecti
     root = parse(xml)
     words = []
     for entries in root.iterfind("disks"):
-        for node in list(entries):
+        for node in entries.findall("disk"):
             if node.get("name") not in disks:
                 entries.remove(node)
                 words.append(f"disk '{node.get('name')}'")

@@ -72,9 +72,11 @@ def _source(node: Element, kind: str) -> str:
         return f"{pool}/{volume}" if volume else ""
     if kind in _SOURCE_ATTRIBUTE:
         return t.cast(str, source.get(_SOURCE_ATTRIBUTE[kind], ""))
-    # nvme, vhostuser, vhostvdpa: all attributes together are what tells two of them apart.
+    # nvme, vhostuser, vhostvdpa: all attributes together are what tells two of them apart, but for the number that
+    # libvirt gives an image while QEMU has it open: the same disk has another one after a power cycle.
+    own = [item for item in sorted(source.attrib.items()) if item[0] != "index"]
     nested = [item for entry in source for item in sorted(entry.attrib.items())]
-    return ",".join(f"{key!s}={value!s}" for key, value in [*sorted(source.attrib.items()), *nested])
+    return ",".join(f"{key}={value}" for key, value in [*own, *nested])
 
 
 def _network_source(source: Element) -> str:

@@ -34,13 +34,16 @@ def require_lxml() -> None:
 
 
 def parse(text: str) -> Element:
-    """Return the root element of an XML document, or raise a :class:`BackupError` with the parser's complaint."""
+    """Return the root element of an XML document, or raise a :class:`BackupError` with the parser's complaint.
+
+    The text is decoded already, so the encoding that its declaration may name is not asked.
+    """
     require_lxml()
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True)
+    parser = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, remove_blank_text=True)
     try:
-        return etree.fromstring(text.encode(), parser)
+        return etree.fromstring(text.encode(errors="surrogatepass"), parser)
     except etree.XMLSyntaxError as error:
-        raise BackupError(f"This is not well-formed XML: {error}.") from error
+        raise BackupError(f"This is not well-formed XML: {' '.join(str(error.msg).split())}.") from error
 
 
 def element(tag: str, text: str | None = None, **attributes: str) -> Element:
