@@ -5,8 +5,9 @@
 """Run one command inside a new hypervisor, and leave nothing: ``tests/lab/enter [--name NAME] -- COMMAND...``.
 
 Inside, ``qemu:///system`` is a libvirtd of its own, /run, /etc, /srv, /var/lib/libvirt and /var/lib/virt-backup are
-private, only the loopback interface exists, and every other path (the checkout) is the machine's. The exit status is the
-command's. SIGINT, SIGTERM and SIGHUP are passed on to it, and the hypervisor goes when it has ended, or when we are killed.
+private, only the loopback interface exists, and every other path (the checkout) is the machine's. The exit status is
+the command's. SIGINT, SIGTERM and SIGHUP are passed on to it, and the hypervisor goes when it has ended, or when we are
+killed.
 """
 
 from __future__ import annotations
@@ -34,15 +35,17 @@ _FROM_THE_TERMINAL = 0x80
 
 def run_inside(node: Node, command: t.Sequence[str], env: t.Mapping[str, str]) -> int:
     """Run the command inside the node, pass signals on to it, and return its exit status as a shell would."""
-    process = subprocess.Popen(
-        node.inside(command), env=dict(env), preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, set())
-    )
+    process = subprocess.Popen(node.inside(command), env=dict(env), preexec_fn=_unblock)  # noqa: PLW1509  no threads
     while process.poll() is None:
         received = signal.sigwaitinfo({*PASSED_ON, signal.SIGCHLD})
         if received.si_signo != signal.SIGCHLD and received.si_code != _FROM_THE_TERMINAL:
             for pid in processes.children(process.pid):  # nsenter's only child is the command
                 os.kill(pid, received.si_signo)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
 def environment(node: Node) -> dict[str, str]:

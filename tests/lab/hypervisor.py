@@ -4,8 +4,8 @@
 
 """A hypervisor: a node with libvirtd and virtlogd of its own, and sshd when asked for.
 
-The paths inside are the normal ones, so ``qemu:///system`` is this daemon and nothing else. QEMU runs as libvirt-qemu as
-on a real host, so that a missing permission is a real one.
+The paths inside are the normal ones, so ``qemu:///system`` is this daemon and nothing else. QEMU runs as libvirt-qemu,
+as on a real host, so that a missing permission is a real one.
 """
 
 from __future__ import annotations
@@ -91,6 +91,9 @@ class Hypervisor(Node):
         shutil.copytree(ETC, spec.mount_source(ETC), symlinks=True, ignore=_special, dirs_exist_ok=True)
         super().prepare(spec)
         _own_everything_as_in(pathlib.Path(ETC), spec.mount_source(ETC))
+        # Without this every look at its own name would be a DNS query, and a time-out of five seconds.
+        with (spec.mount_source(ETC) / "hosts").open("a", encoding="utf-8") as hosts:
+            hosts.write(f"\n127.0.1.1 {self.name}\n")
         self._libvirt(spec)
         self._directories(spec)
         if self._authorized_key:

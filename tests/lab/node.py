@@ -29,6 +29,9 @@ from lab import processes
 from lab.errors import LabError, LeftoverError
 from lab.wait import until
 
+if t.TYPE_CHECKING:
+    from typing_extensions import Self
+
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 """The folder that has to be on the module path for ``import lab``."""
 
@@ -171,7 +174,7 @@ class Node:
                 start_new_session=True,
                 cwd="/",
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(TESTS), "LANG": "C.UTF-8"},
-                preexec_fn=self._between_fork_and_exec,
+                preexec_fn=self._between_fork_and_exec,  # noqa: PLW1509  no threads here
             )
         self._process = process
         self._outer, self._outer_start = process.pid, processes.start_time(process.pid)
@@ -255,7 +258,18 @@ class Node:
     def inside(self, argv: t.Sequence[str], cwd: str | None = None) -> list[str]:
         """Return the command line that runs ``argv`` inside the node, in ``cwd`` (as the node sees it)."""
         where = cwd or os.getcwd()
-        return ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--net", "--pid", f"--wdns={where}", "--", *argv]
+        return [
+            "nsenter",
+            f"--target={self.pid}",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+            "--pid",
+            f"--wdns={where}",
+            "--",
+            *argv,
+        ]
 
     def run(self, argv: t.Sequence[str], **options: t.Any) -> subprocess.CompletedProcess[str]:
         """Run a command inside and return it completed; text, captured, checked unless told otherwise."""
@@ -281,7 +295,7 @@ class Node:
         node._namespaces = frozenset(state["namespaces"])
         return node
 
-    def __enter__(self) -> t.Self:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

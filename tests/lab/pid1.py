@@ -4,12 +4,13 @@
 
 """Process 1 of a node: mounts, host name, network, services; then it reaps and restarts until it is killed.
 
-Run by ``node.py`` as ``python3 -m lab.pid1 SPEC REPORT COMMAND``: the JSON of a :class:`lab.node.Spec`, the descriptor to
-report on (``made``, ``ready`` or a sentence that says what failed), and the one to read ``go`` from.
+Run by ``node.py`` as ``python3 -m lab.pid1 SPEC REPORT COMMAND``: the JSON of a :class:`lab.node.Spec`, the descriptor
+to report on (``made``, ``ready`` or a sentence that says what failed), and the one to read ``go`` from.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -48,9 +49,25 @@ def _make(spec: Spec) -> None:
     for path in sorted(spec.private):
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(spec.mount_source(path)), path)
+    _cover_kvm()
     socket.sethostname(spec.hostname)
     HOLD.mkdir(parents=True, exist_ok=True)
     _run("ip", "link", "set", "lo", "up")
+
+
+def _cover_kvm() -> None:
+    """Cover /dev/kvm with a file that nobody may open.
+
+    Where the device is there but does not work (as in many virtual machines), libvirt finds KVM when it asks QEMU, and
+    not when it looks at the device, so it takes what it knows of QEMU for outdated and asks again at every turn:
+    seven seconds for each definition of a domain.
+    """
+    device = pathlib.Path("/dev/kvm")
+    if device.exists():
+        cover = HOLD.parent / "no-kvm"
+        cover.parent.mkdir(parents=True, exist_ok=True)
+        cover.touch(mode=0)
+        _run("mount", "--bind", str(cover), str(device))
 
 
 def _network(spec: Spec) -> None:
@@ -94,7 +111,7 @@ class Services:
         """Start them in order, each one once the previous answers."""
         for service in self._services:
             self.start(service)
-            until(f"{service.name} answers on {service.ready}", lambda ready=service.ready: answers(ready), 30)
+            until(f"{service.name} answers on {service.ready}", functools.partial(answers, service.ready), 30)
 
     def reap(self) -> None:
         """Collect what has ended, be it a service or an orphan that became our child."""
