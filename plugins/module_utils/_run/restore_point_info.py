@@ -1,0 +1,195 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""What a repository holds: restore points with their chains and problems, the lock, runs in progress, strange things."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._decide.chain import chain_of, newest_with, problems_of
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_staged import utc_now
+from ansible_collections.virt.backup.plugins.module_utils._store import lock
+from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
+from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog
+from ansible_collections.virt.backup.plugins.module_utils._store.fields import show_moment
+from ansible_collections.virt.backup.plugins.module_utils._store.files import chunks_of, digest_of, regular_size
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import checked_path, checked_uuid
+from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import domain_uuids, open_repository
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog, Point
+    from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
+    from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import Repository
+
+_CHECKPOINT_FILE = "checkpoint.xml"
+
+
+@dataclasses.dataclass(frozen=True)
+class InfoRequest:
+    """Which domain to look at, by UUID or by the name its newest restore point has; neither lists the domains."""
+
+    repository: str
+    domain_uuid: str = ""
+    domain_name: str = ""
+
+
+def look(request: InfoRequest) -> Outcome:
+    """Return all there is to know. Changes nothing, also where something needs repair."""
+    checked_path("repository", request.repository)
+    if request.domain_uuid:
+        checked_uuid("domain_uuid", request.domain_uuid)
+    repository = open_repository(request.repository)
+    result: dict[str, t.Any] = {
+        "repository": {"path": repository.path, "id": repository.id, "format": repository.format}
+    }
+    with world(f"repository {repository.path}"):
+        if not request.domain_uuid and not request.domain_name:
+            result["domains"] = [_brief(repository, uuid) for uuid in domain_uuids(repository)]
+            return Outcome(False, result)
+        uuid = request.domain_uuid or _uuid_of(repository, request.domain_name)
+        result.update(_domain(repository, uuid))
+    return Outcome(False, result)
+
+
+def _brief(repository: Repository, uuid: str) -> dict[str, t.Any]:
+    catalog = read_catalog(repository, uuid)
+    latest = catalog.points[-1] if catalog.points else None
+    return {
+        "uuid": uuid,
+        "name": latest.manifest.domain_name if latest else "",
+        "restore_points": len(catalog.points),
+        "latest": latest.id if latest else "",
+    }
+
+
+def _uuid_of(repository: Repository, name: str) -> str:
+    found = [
+        entry["uuid"]
+        for entry in (_brief(repository, uuid) for uuid in domain_uuids(repository))
+        if entry["name"] == name
+    ]
+    if not found:
+        raise InputError(
+            "domain_name", name, "has no restore point in this repository", "check the name, or give domain_uuid"
+        )
+    if len(found) > 1:
+        raise InputError(
+            "domain_name", name, f"is the name of several domains ({', '.join(found)})", "give domain_uuid"
+        )
+    return str(found[0])
+
+
+def _domain(repository: Repository, uuid: str) -> dict[str, t.Any]:
+    paths = repository.domain(uuid)
+    catalog = read_catalog(repository, uuid)
+    points = [_point(catalog, point) for point in catalog.points]
+    held, lock_problem = _lock(paths)
+    problems = [entry.problem for entry in catalog.unreadable] + [
+        entry.problem for entry in catalog.stagings if entry.problem
+    ]
+    problems += [f"{path} is left of an interrupted removal; the next run removes it." for path in catalog.unfinished]
+    problems += [f"{path} is nothing that belongs here; it is left alone." for path in catalog.strangers]
+    return {
+        "domain_uuid": uuid,
+        "restore_points": points,
+        "latest": points[-1] if points else None,
+        "bases": _bases(catalog),
+        "lock": held,
+        "stagings": _stagings(catalog, held),
+        "problems": problems + ([lock_problem] if lock_problem else []),
+    }
+
+
+def _point(catalog: Catalog, point: Point) -> dict[str, t.Any]:
+    problems = problems_of(catalog, point) + _file_problems(point)
+    return {
+        **manifest_file.to_json(point.manifest),
+        "path": point.path,
+        "chain": {disk.name: list(chain_of(catalog, point.id, disk.name).ids) for disk in point.manifest.disks},
+        "complete": not problems,
+        "problems": problems,
+    }
+
+
+def _file_problems(point: Point) -> list[str]:
+    """Compare length and digest of the small files with the manifest."""
+    found = []
+    for file in point.manifest.files:
+        path = os.path.join(point.path, file.name)
+        if regular_size(path) is None:
+            found.append(f"{path} is missing")
+        elif digest_of(chunks_of(path)) != (file.size, file.digest):
+            found.append(f"{path} is not what the manifest says")
+    return found
+
+
+def _bases(catalog: Catalog) -> list[dict[str, str]]:
+    """Return for each disk its newest image's checkpoint, with the XML that redefines it where libvirt forgot it."""
+    names = sorted({disk.name for point in catalog.points for disk in point.manifest.disks})
+    found = []
+    for name in names:
+        newest = newest_with(catalog.points, name)
+        if newest is None or not newest[1].bitmap:
+            continue
+        point = newest[0]
+        found.append(
+            {
+                "disk": name,
+                "id": point.id,
+                "checkpoint": point.manifest.checkpoint,
+                "checkpoint_xml": _checkpoint_xml(point),
+            }
+        )
+    return found
+
+
+def _checkpoint_xml(point: Point) -> str:
+    path = os.path.join(point.path, _CHECKPOINT_FILE)
+    if not point.manifest.has_file(_CHECKPOINT_FILE) or regular_size(path) is None:
+        return ""
+    return b"".join(chunks_of(path)).decode("utf-8", "replace")
+
+
+def _lock(paths: DomainPaths) -> tuple[dict[str, t.Any] | None, str]:
+    try:
+        record = lock.read_lock(paths)
+    except StateError as error:
+        return None, error.message
+    if record is None:
+        return None, ""
+    now = utc_now()
+    shown = {
+        "run": record.run,
+        "id": record.id,
+        "checkpoint": record.checkpoint,
+        "socket": record.socket,
+        "status_file": record.status_file,
+        "lease_until": show_moment(lock.lease_end(record, now)),
+        "expired": lock.is_over(paths, record, now),
+    }
+    return shown, ""
+
+
+def _stagings(catalog: Catalog, held: dict[str, t.Any] | None) -> list[dict[str, t.Any]]:
+    alive = held["id"] if held and not held["expired"] else ""
+    return [
+        {
+            "id": entry.id,
+            "path": entry.path,
+            "run": entry.staging.run if entry.staging else "",
+            "checkpoint": entry.staging.checkpoint if entry.staging else "",
+            "socket": entry.staging.socket if entry.staging else "",
+            "created": show_moment(entry.staging.created) if entry.staging else "",
+            "alive": entry.id == alive,
+        }
+        for entry in catalog.stagings
+    ]

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""``damaged.json``: a verification found that images of a restore point are not what they were.
+
+The manifest never changes once it is published; this file beside it says what is no longer true. A disk that is listed
+here is no base for an increment, nor is anything that builds on it.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._store.fields import Fields
+from ansible_collections.virt.backup.plugins.module_utils._store.files import (
+    dump_json,
+    fsync_directory,
+    read_json,
+    write_file,
+)
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import DAMAGED
+
+if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 1
+
+
+def read_damage(directory: str) -> dict[str, str]:
+    """Return what is wrong with the images of a restore point, per disk; nothing when no verification complained."""
+    path = os.path.join(directory, DAMAGED)
+    try:
+        fields = Fields(read_json(path), path)
+    except FileNotFoundError:
+        return {}
+    fields.check_format(FORMAT)
+    return dict(fields.pairs("disks"))
+
+
+def mark_damage(directory: str, disks: Mapping[str, str]) -> None:
+    """Record what a verification found, per disk in words, beside what was known before."""
+    known = {**read_damage(directory), **disks}
+    write_file(os.path.join(directory, DAMAGED), [dump_json({"format": FORMAT, "disks": known})])
+    fsync_directory(directory)

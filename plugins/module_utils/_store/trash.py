@@ -1,0 +1,66 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Removing a directory of the repository: first it loses its name, then its content.
+
+The rename is the moment of the removal. Whoever is interrupted later leaves a ``.trash`` directory, which no reader
+takes for a restore point and which the next run finishes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._store.files import fsync_directory
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import NEW, TRASH, is_id
+from ansible_collections.virt.backup.plugins.module_utils._store.publish import no_step
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
+    from ansible_collections.virt.backup.plugins.module_utils._store.publish import Step
+
+
+def discard(paths: DomainPaths, identifier: str, directory: str, step: Step = no_step) -> None:
+    """Take the name from ``directory``, the staging or the published restore point ``identifier``: it is removed now."""
+    target = paths.trash(identifier)
+    if os.path.lexists(target):
+        shutil.rmtree(target)
+    os.rename(directory, target)
+    step("discarded")
+    fsync_directory(paths.root)
+
+
+def empty(paths: DomainPaths, identifier: str, step: Step = no_step) -> None:
+    """Delete what is left of a removed directory, and of one whose making was interrupted."""
+    for path in (paths.trash(identifier), paths.new(identifier)):
+        if os.path.lexists(path):
+            shutil.rmtree(path)
+            step("emptied")
+    fsync_directory(paths.root)
+
+
+def unfinished(paths: DomainPaths) -> list[str]:
+    """Return the half-removed directories, and those whose making was interrupted before they got a name."""
+    if not os.path.isdir(paths.root):
+        return []
+    names = sorted(os.listdir(paths.root))
+    return [os.path.join(paths.root, name) for name in names if any(_is(name, suffix) for suffix in (TRASH, NEW))]
+
+
+def _is(name: str, suffix: str) -> bool:
+    return name.endswith(suffix) and is_id(name[: -len(suffix)])
+
+
+def finish(paths: DomainPaths) -> list[str]:
+    """Finish interrupted removals, and return their paths. Only under the domain's lock: ``.new`` may be in the making."""
+    done = unfinished(paths)
+    for path in done:
+        shutil.rmtree(path)
+    if done:
+        fsync_directory(paths.root)
+    return done
