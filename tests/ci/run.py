@@ -1,0 +1,79 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the steps, fastest first, one line each, and stop at the first red one: run.py full|quick [STEP...]."""
+
+from __future__ import annotations
+
+import sys
+import time
+import tomllib
+import typing as t
+
+import paths
+import process
+import steps_ansible
+import steps_code
+import steps_package
+import steps_real
+from guard import Red
+
+Step = t.Callable[[process.Commands], str]
+
+QUICK: dict[str, Step] = {
+    "ruff": steps_code.ruff,
+    "vermin": steps_code.vermin,
+    "types": steps_code.types,
+    "architecture": steps_code.architecture,
+    "unit": steps_code.unit,
+}
+FULL: dict[str, Step] = {
+    **QUICK,
+    "changelog": steps_ansible.changelog,
+    "environment": steps_ansible.environment,
+    "docs": steps_ansible.docs,
+    "ansible-lint": steps_ansible.ansible_lint,
+    "sanity": steps_ansible.sanity,
+    "package": steps_package.package,
+    "integration": steps_real.integration,
+    "molecule": steps_real.molecule,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named steps, or all of the set."""
+    steps = {"full": FULL, "quick": QUICK}[arguments[0]]
+    unknown = sorted(set(arguments[1:]) - set(steps))
+    if unknown:
+        print(f"No step is called {', '.join(unknown)}; there are: {' '.join(steps)}", file=sys.stderr)
+        return 2
+    minimums = tomllib.loads((paths.CI / "minimums.toml").read_text(encoding="utf-8"))
+    process.adopt_orphans()
+    begun = time.monotonic()
+    names = [name for name in steps if name in arguments[1:] or not arguments[1:]]
+    for number, name in enumerate(names):
+        if not run_step(name, steps[name], minimums.get(name, {})):
+            print(f"steps: {number} passed, 1 failed, {len(names) - number - 1} skipped")
+            return 1
+    print(f"All steps in {time.monotonic() - begun:.0f} s")
+    print(f"steps: {len(names)} passed, 0 failed")
+    return 0
+
+
+def run_step(name: str, step: Step, minimum: t.Mapping[str, t.Any]) -> bool:
+    """Run one step and print its line; when it is red, print the end of its log too."""
+    commands = process.Commands(name, minimum)
+    begun = time.monotonic()
+    try:
+        told, red = step(commands), False
+    except Red as reason:
+        told, red = str(reason), True
+    if red:
+        print(f"---- the end of {commands.log.relative_to(paths.ROOT)}:\n{commands.tail()}\n----")
+    print(f"{'RED ' if red else 'ok  '} {name:<14}{time.monotonic() - begun:7.1f} s  {told}", flush=True)
+    return not red
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,28 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Steps on real libvirt: hypervisors of the lab, guests, and the roles that drive them."""
+
+from __future__ import annotations
+
+import guard
+import paths
+from process import Commands
+
+_ENTER = (paths.TESTS / "lab/enter", "--")
+
+
+def integration(run: Commands) -> str:
+    """Run the integration tests inside a hypervisor of their own."""
+    report = run.log.with_suffix(".xml")
+    report.unlink(missing_ok=True)
+    pytest = ("python", "-m", "pytest", "-v", f"--junitxml={report}", "tests/integration")
+    run(*_ENTER, *pytest, limit=2400)
+    return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
+
+
+def molecule(run: Commands) -> str:
+    """Run every scenario of the roles (from the root of the collection: elsewhere molecule finds no hosts)."""
+    output = run("molecule", "test", "--all", limit=2400)
+    return guard.check_recap(guard.read_recap(output), run.minimum)
