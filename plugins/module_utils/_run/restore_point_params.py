@@ -42,8 +42,8 @@ _USED = {
     "present": _COMMON | {"domain_name", "disks", "skipped", "images", "files", "versions", "consistency"},
     "absent": _COMMON | {"staging", "break_lock"},
 }
-# Defaults that are no choice of the caller's.
-_UNSET: Params = {"lease": 3600}
+# Defaults that are no choice of the caller's; Ansible fills in those of suboptions as well.
+_UNSET: Params = {"lease": 3600, "consistency": {"frozen": False, "freeze_seconds": 0.0, "paused": False}}
 
 
 def use_case(params: Params, *, check: bool) -> Outcome:
