@@ -76,7 +76,7 @@ def _source(node: Element, kind: str) -> str:
     # libvirt gives an image while QEMU has it open: the same disk has another one after a power cycle.
     own = [item for item in sorted(source.attrib.items()) if item[0] != "index"]
     nested = [item for entry in source for item in sorted(entry.attrib.items())]
-    return ",".join(f"{key}={value}" for key, value in [*own, *nested])
+    return ",".join(f"{key!s}={value!s}" for key, value in [*own, *nested])
 
 
 def _network_source(source: Element) -> str:
