@@ -17,8 +17,8 @@ options:
   repository:
     description:
       - Absolute path of the repository on the host that the module runs on, the repository host.
-      - It must have been made with M(virt.backup.backup_repository). A directory without C(repository.json), such as the mount
-        point of a file system that is not mounted, is refused.
+      - It must have been made with M(virt.backup.backup_repository). A directory without
+        C(repository.json), such as the mount point of a file system that is not mounted, is refused.
     type: path
     required: true
 """

@@ -12,9 +12,10 @@ version_added: 0.1.0
 author:
   - virt.backup contributors (@virt-backup)
 description:
-  - Writes C(repository.json), once, into a directory that is missing or empty. What has that file already is left as it is.
-  - Everything that is written into the repository later takes owner and group from this directory, and its mode from this
-    directory's mode, without the execute bits for files. V(0700) makes files V(0600).
+  - Writes C(repository.json), once, into a directory that is missing or empty. What has that file already is
+    left as it is.
+  - Everything that is written into the repository later takes owner and group from this directory, and its mode
+    from this directory's mode, without the execute bits for files. V(0700) makes files V(0600).
   - A repository is never removed by this module.
 extends_documentation_fragment:
   - virt.backup.attributes
@@ -32,8 +33,8 @@ options:
     default: present
   require_mount:
     description:
-      - Whether to refuse unless O(path) is on a mounted file system of its own, that is, neither it nor a directory above it
-        except C(/) is a mount point.
+      - Whether to refuse unless O(path) is on a mounted file system of its own, that is, neither it nor a
+        directory above it except C(/) is a mount point.
       - Guards against making a repository under a mount point whose file system is not mounted.
     type: bool
     default: false
@@ -47,8 +48,8 @@ options:
     type: str
   mode:
     description:
-      - Mode of the repository's directory, as an octal string. Without it, a new repository gets V(0700) and an existing one
-        keeps its mode.
+      - Mode of the repository's directory, as an octal string. Without it, a new repository gets V(0700)
+        and an existing one keeps its mode.
     type: str
 seealso:
   - module: virt.backup.restore_point

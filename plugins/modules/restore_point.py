@@ -13,8 +13,8 @@ author:
   - virt.backup contributors (@virt-backup)
 description:
   - Works on the files of a repository only, on the host that has them. It never talks to libvirt.
-  - A restore point exists if and only if it was published. Until then it is a staging directory that belongs to one run, which
-    holds the lock of the domain in this repository.
+  - A restore point exists if and only if it was published. Until then it is a staging directory that belongs to
+    one run, which holds the lock of the domain in this repository.
 extends_documentation_fragment:
   - virt.backup.attributes
   - virt.backup.repository
@@ -22,8 +22,8 @@ attributes:
   idempotent:
     support: partial
     details:
-      - With O(state=staged), every run begins a restore point unless O(max_age) says that the newest is young enough, or O(id)
-        and O(token) name the run that has begun.
+      - With O(state=staged), every run begins a restore point unless O(max_age) says that the newest is
+        young enough, or O(id) and O(token) name the run that has begun.
 requirements:
   - qemu-img, with O(state=present) (Debian C(qemu-utils), RHEL C(qemu-img))
 options:
@@ -46,8 +46,8 @@ options:
     type: str
   id:
     description:
-      - Id of the restore point, as returned with O(state=staged). Required with O(state=present), and with O(state=absent)
-        unless O(break_lock=true).
+      - Id of the restore point, as returned with O(state=staged). Required with O(state=present), and with
+        O(state=absent) unless O(break_lock=true).
       - With O(state=staged), together with O(token), confirms a run that has begun; its lease begins anew.
     type: str
   token:
@@ -58,11 +58,11 @@ options:
     type: str
   disks:
     description:
-      - With O(state=staged), the disks that shall take part, as RV(virt.backup.virt_backup_info#module:disks) lists them.
-        Used are C(name), C(source), C(serial), C(format), C(virtual_size), C(backup), C(backup_reason), C(checkpoint) and
-        C(checkpoint_reason).
-      - With O(state=present), what they came to be, as RV(virt.backup.virt_backup#module:disks) lists them. Used are C(name),
-        C(level), C(reason) and C(incremental).
+      - With O(state=staged), the disks that shall take part, as
+        RV(virt.backup.virt_backup_info#module:disks) lists them. Used are C(name), C(source), C(serial),
+        C(format), C(virtual_size), C(backup), C(backup_reason), C(checkpoint) and C(checkpoint_reason).
+      - With O(state=present), what they came to be, as RV(virt.backup.virt_backup#module:disks) lists them.
+        Used are C(name), C(level), C(reason) and C(incremental).
       - Other keys are ignored, so that the results of those modules can be passed on.
     type: list
     elements: dict
@@ -70,16 +70,16 @@ options:
   skipped:
     description:
       - Disks of the domain that take no part, with C(name) and C(reason). Entries of
-        RV(virt.backup.virt_backup_info#module:disks) can be passed with a C(reason) added; the identity of the disk is then
-        known, and its checkpoint is kept only while the disk is the same.
+        RV(virt.backup.virt_backup_info#module:disks) can be passed with a C(reason) added; the identity of
+        the disk is then known, and its checkpoint is kept only while the disk is the same.
       - With O(state=present), only those that dropped out since the run began have to be named.
     type: list
     elements: dict
     default: []
   checkpoints:
     description:
-      - With O(state=staged), the checkpoints that the domain has, as RV(virt.backup.virt_backup_info#module:checkpoints) lists
-        them.
+      - With O(state=staged), the checkpoints that the domain has, as
+        RV(virt.backup.virt_backup_info#module:checkpoints) lists them.
     type: list
     elements: dict
     default: []
@@ -90,8 +90,8 @@ options:
     default: false
   full_every_days:
     description:
-      - With O(state=staged), make a disk full when the full image of its chain is at least this many days old. V(0) means
-        never.
+      - With O(state=staged), make a disk full when the full image of its chain is at least this many days
+        old. V(0) means never.
     type: int
     default: 0
   full_every_increments:
@@ -101,14 +101,15 @@ options:
     default: 0
   max_age:
     description:
-      - With O(state=staged), do nothing when the newest restore point is at most this many seconds old and holds every disk of
-        O(disks) as it is now. V(0) means that a backup is always due, as does O(full=true).
+      - With O(state=staged), do nothing when the newest restore point is at most this many seconds old and
+        holds every disk of O(disks) as it is now. V(0) means that a backup is always due, as does
+        O(full=true).
     type: int
     default: 0
   lease:
     description:
-      - With O(state=staged), how many seconds the lock lasts without a sign of life. Each step of the run begins it anew, and
-        so does each time that a copy writes RV(status_file).
+      - With O(state=staged), how many seconds the lock lasts without a sign of life. Each step of the run
+        begins it anew, and so does each time that a copy writes RV(status_file).
       - When it has ended, another run may take the lock over, and this run then publishes nothing.
     type: int
     default: 3600
@@ -119,18 +120,18 @@ options:
     default: ""
   socket:
     description:
-      - With O(state=staged), absolute path of the socket of the backup job on the hypervisor, by which the next run recognises
-        a job that this one left behind.
+      - With O(state=staged), absolute path of the socket of the backup job on the hypervisor, by which the
+        next run recognises a job that this one left behind.
     type: path
   status_file:
     description:
-      - With O(state=staged), absolute path of the file that M(virt.backup.nbd_extract) writes its progress to, when it is not
-        the one that is returned. Its time extends the lease.
+      - With O(state=staged), absolute path of the file that M(virt.backup.nbd_extract) writes its progress
+        to, when it is not the one that is returned. Its time extends the lease.
     type: path
   images:
     description:
-      - With O(state=present), the images as RV(virt.backup.nbd_extract#module:images) lists them. Their digests are compared
-        with the records beside the images.
+      - With O(state=present), the images as RV(virt.backup.nbd_extract#module:images) lists them. Their
+        digests are compared with the records beside the images.
     type: list
     elements: dict
     default: []
@@ -164,8 +165,8 @@ options:
         type: path
   versions:
     description:
-      - With O(state=present), the versions that made the restore point, as RV(virt.backup.virt_backup_info#module:versions)
-        returns them.
+      - With O(state=present), the versions that made the restore point, as
+        RV(virt.backup.virt_backup_info#module:versions) returns them.
     type: dict
     default: {}
   consistency:
@@ -191,13 +192,14 @@ options:
         default: false
   staging:
     description:
-      - With O(state=absent), remove a staging directory, and refuse to remove what is published. Without it, the reverse.
+      - With O(state=absent), remove a staging directory, and refuse to remove what is published. Without
+        it, the reverse.
     type: bool
     default: false
   break_lock:
     description:
-      - With O(state=absent), first remove the lock of the domain, whoever holds it. For an operator who knows that the run is
-        dead and cannot wait for its lease to end.
+      - With O(state=absent), first remove the lock of the domain, whoever holds it. For an operator who
+        knows that the run is dead and cannot wait for its lease to end.
     type: bool
     default: false
 seealso:
@@ -259,7 +261,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 due:
-  description: Whether a restore point is due; if not, nothing was done and only RV(due), RV(reason) and RV(latest) are returned.
+  description:
+    - Whether a restore point is due; if not, nothing was done and only RV(due), RV(reason) and RV(latest) are
+      returned.
   returned: with O(state=staged)
   type: bool
   sample: true

@@ -12,9 +12,10 @@ version_added: 0.1.0
 author:
   - virt.backup contributors (@virt-backup)
 description:
-  - Lists the published restore points of a domain with their chains, what is wrong with them, the lock, and runs in progress.
-  - Nothing is believed for its name. A restore point is listed when its manifest says that it belongs there, and it is complete
-    when every image of its chains is there with the length that the manifest says.
+  - Lists the published restore points of a domain with their chains, what is wrong with them, the lock, and
+    runs in progress.
+  - Nothing is believed for its name. A restore point is listed when its manifest says that it belongs there,
+    and it is complete when every image of its chains is there with the length that the manifest says.
   - Changes nothing, also where something needs repair.
 extends_documentation_fragment:
   - virt.backup.attributes.info_module
@@ -100,7 +101,9 @@ domain_uuid:
   type: str
   sample: 7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11
 restore_points:
-  description: The published restore points, oldest first. Each has all that its manifest has (C(docs/manifest.schema.json)), and more.
+  description:
+    - The published restore points, oldest first. Each has all that its manifest has
+      (C(docs/manifest.schema.json)), and more.
   returned: when a domain is given
   type: list
   elements: dict
@@ -131,8 +134,10 @@ restore_points:
       type: str
       sample: "2026-11-23T02:15:41Z"
     disks:
-      description: Its disks, with C(name), C(level), C(reason), C(chain), C(parent), C(incremental), C(source), C(serial), C(virtual_size),
-        C(format), C(bitmap), C(image), C(record), C(stored_size), C(bytes_copied) and C(digest).
+      description:
+        - Its disks, with C(name), C(level), C(reason), C(chain), C(parent), C(incremental), C(source),
+          C(serial), C(virtual_size), C(format), C(bitmap), C(image), C(record), C(stored_size),
+          C(bytes_copied) and C(digest).
       returned: success
       type: list
       elements: dict
@@ -159,7 +164,9 @@ latest:
   type: dict
   sample: {"id": "20261123T021500Z-7f3a"}
 bases:
-  description: The checkpoint that the next increment of each disk starts from. One that the domain has forgotten can be redefined.
+  description:
+    - The checkpoint that the next increment of each disk starts from. One that the domain has forgotten can
+      be redefined.
   returned: when a domain is given
   type: list
   elements: dict
@@ -180,7 +187,9 @@ bases:
       type: str
       sample: virt-backup.4f1c09a2be77.20261123T021500Z-7f3a
     checkpoint_xml:
-      description: Its XML for O(virt.backup.virt_checkpoint#module:redefine_xml), empty when the restore point has no C(checkpoint.xml).
+      description:
+        - Its XML for O(virt.backup.virt_checkpoint#module:redefine_xml), empty when the restore point has
+          no C(checkpoint.xml).
       returned: success
       type: str
       sample: "<domaincheckpoint>...</domaincheckpoint>"

@@ -35,6 +35,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import ManifestDisk
 
 
+_NO_CHAIN = Chain(())
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """A reason and its sentence, which carries the values."""
@@ -45,7 +48,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class DiskBase:
-    """The plan for a disk: ``base`` is a restore point's id and ``incremental`` its checkpoint, both empty for a full."""
+    """The plan for a disk: ``base`` is the id to build on, ``incremental`` its checkpoint; both empty for a full."""
 
     disk: DomainDisk
     level: Level
@@ -65,7 +68,7 @@ class Facts:
     checkpoints: tuple[DomainCheckpoint, ...]
     point: Point | None = None
     image: ManifestDisk | None = None
-    chain: Chain = Chain(())
+    chain: Chain = _NO_CHAIN
     full_from: datetime.datetime | None = None
 
     @property

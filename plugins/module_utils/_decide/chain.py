@@ -26,7 +26,10 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """The images of one disk that a restore point needs, as ids with the full one first; ``problem`` empty when all are good."""
+    """The images of one disk that a restore point needs, as ids, the full one first.
+
+    ``problem`` is empty when all are good.
+    """
 
     ids: tuple[str, ...]
     problem: str = ""
@@ -63,7 +66,8 @@ def _link_problem(point: Point, entry: ManifestDisk) -> str:
     if entry.parent >= point.id:
         return f"the manifest of {point.id} names the newer {entry.parent} as the parent of {entry.name}"
     if (entry.level is Level.INCREMENTAL) != bool(entry.parent):
-        return f"the manifest of {point.id} contradicts itself: {entry.name} is {entry.level.value} with the parent {entry.parent!r}"
+        what = f"{entry.name} is {entry.level.value} with the parent {entry.parent!r}"
+        return f"the manifest of {point.id} contradicts itself: {what}"
     return ""
 
 
@@ -85,10 +89,8 @@ def newest_with(points: Sequence[Point], disk: str) -> tuple[Point, ManifestDisk
 def dependants(points: Iterable[Point], stagings: Iterable[FoundStaging], identifier: str) -> list[str]:
     """Return the ids of everything, published or in progress, that builds directly on a restore point."""
     found = [point.id for point in points if any(disk.parent == identifier for disk in point.manifest.disks)]
-    for entry in stagings:
-        if entry.staging is not None and any(disk.base == identifier for disk in entry.staging.disks):
-            found.append(f"{entry.id} (in progress)")
-    return found
+    runs = [entry.staging for entry in stagings if entry.staging is not None]
+    return found + [f"{run.id} (in progress)" for run in runs if any(disk.base == identifier for disk in run.disks)]
 
 
 @dataclasses.dataclass(frozen=True)

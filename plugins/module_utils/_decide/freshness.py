@@ -30,7 +30,7 @@ class Freshness:
 
 
 def freshness(disks: Sequence[DomainDisk], catalog: Catalog, max_age: int, now: datetime.datetime) -> Freshness:
-    """Compare the newest restore point with what is wanted: every disk, as it is now, in an age of at most ``max_age`` seconds.
+    """Compare the newest restore point with what is wanted: every disk as it is now, ``max_age`` seconds old at most.
 
     0 means that a backup is always due. A restore point from the future proves nothing about its age.
     """

@@ -69,7 +69,7 @@ class StoredFile:
 
 @dataclasses.dataclass(frozen=True)
 class Consistency:
-    """How consistent the content is: whether the guest's file systems were frozen, and for how long, or it was paused."""
+    """How consistent the content is: whether the guest's file systems were frozen and how long, or it was paused."""
 
     frozen: bool = False
     freeze_seconds: float = 0.0
@@ -83,7 +83,7 @@ class Consistency:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The content of ``manifest.json``. ``created`` is when the run began, ``published`` when it committed, both UTC."""
+    """The content of ``manifest.json``. ``created`` is when the run began, ``published`` its commit; in UTC."""
 
     repository: str
     domain_uuid: str
@@ -97,7 +97,7 @@ class Manifest:
     skipped: tuple[SkippedDisk, ...] = ()
     files: tuple[StoredFile, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
-    consistency: Consistency = Consistency()
+    consistency: Consistency = dataclasses.field(default_factory=Consistency)
 
     def disk(self, name: str) -> ManifestDisk | None:
         """Return the entry of the disk with that target name, or ``None`` when the restore point has no image of it."""

@@ -17,7 +17,10 @@ from ansible_collections.virt.backup.plugins.module_utils._model.restore_point i
 
 @dataclasses.dataclass(frozen=True)
 class PlannedDisk:
-    """The plan for one disk; ``base`` is the restore point to build on and ``incremental`` its checkpoint, both empty for a full."""
+    """The plan for one disk.
+
+    ``base`` is the restore point to build on and ``incremental`` its checkpoint, both empty for a full.
+    """
 
     name: str
     level: Level
@@ -39,7 +42,7 @@ class PlannedDisk:
 
     @property
     def backing_file(self) -> str:
-        """The backing path to write into the image: relative, so that the repository can be moved or mounted elsewhere."""
+        """The backing path to write into the image: relative, so that the repository can be moved."""
         return f"../{self.base}/{self.image}" if self.base else ""
 
 

@@ -174,7 +174,7 @@ def _create(path: str) -> Repository:
 
 
 def _apply(path: str, rights: _Rights) -> None:
-    """Set owner, group and mode of the repository's directory and of ``repository.json``, whose rights follow from it."""
+    """Set owner, group and mode of the directory, and of ``repository.json``, whose rights follow from it."""
     try:
         for item, mask in ((path, 0o7777), (os.path.join(path, NAME), 0o666)):
             os.chown(item, -1 if rights.uid is None else rights.uid, -1 if rights.gid is None else rights.gid)

@@ -40,7 +40,7 @@ _BRIEF = 600
 
 @dataclasses.dataclass(frozen=True)
 class AbsentRequest:
-    """What is to go. ``staging`` means only a run in progress; ``break_lock`` drops the domain's lock, whoever has it."""
+    """What is to go. ``staging`` means only a run in progress; ``break_lock`` drops the lock, whoever has it."""
 
     repository: str
     domain_uuid: str
@@ -103,7 +103,7 @@ def _remove(
 
 
 def _targets(paths: DomainPaths, catalog: Catalog, request: AbsentRequest) -> list[str]:
-    """Return the directories to remove: at most the staging or the published one, and what an interrupted removal left."""
+    """Return the directories to remove: the staging or the published one, and what an interrupted removal left."""
     found = []
     staging = catalog.staging(request.id)
     published = os.path.lexists(paths.point(request.id))

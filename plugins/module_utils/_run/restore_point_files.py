@@ -36,7 +36,7 @@ def world(what: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class FileRequest:
-    """A small file of the restore point: its content, or the path it is read from; neither when it is in the staging."""
+    """A small file of the restore point: its content, or the path to read; neither when it is in the staging."""
 
     name: str
     content: bytes | None = None

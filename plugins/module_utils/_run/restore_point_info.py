@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""What a repository holds: restore points with their chains and problems, the lock, runs in progress, strange things."""
+"""What a repository holds: restore points with chains and problems, the lock, runs in progress, strange things."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class PresentRequest:
     skipped: tuple[SkippedDisk, ...] = ()
     files: tuple[FileRequest, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
-    consistency: Consistency = Consistency()
+    consistency: Consistency = dataclasses.field(default_factory=Consistency)
 
 
 def disk_claims(items: Sequence[Raw]) -> tuple[DiskClaim, ...]:
@@ -132,7 +132,7 @@ def publish(request: PresentRequest, *, check: bool) -> Outcome:
         manifest = compose(repository, request, catalog, found.staging, found.path)
         if not check:
             _write(paths, request, manifest, found.path)
-        return _report(paths, request, catalog, found.staging, manifest, _link(repository, manifest, check=check))
+        return _report(paths, catalog, found.staging, manifest, _link(repository, manifest, check=check))
 
 
 def _check_token(paths: DomainPaths, request: PresentRequest) -> None:
@@ -302,13 +302,12 @@ def _confirm(
         )
     if not check:
         lock.release(paths, request.token)
-    outcome = _report(paths, request, catalog, staging, point.manifest, ())
+    outcome = _report(paths, catalog, staging, point.manifest, ())
     return dataclasses.replace(outcome, changed=False, before=None, after=None)
 
 
 def _report(
     paths: DomainPaths,
-    request: PresentRequest,
     catalog: Catalog,
     staging: Staging,
     manifest: Manifest,

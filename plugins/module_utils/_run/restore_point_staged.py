@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""Begin a run: is a backup due, from where does each disk start, the lock, the staging directory, what dead runs left."""
+"""Begin a run: is a backup due, where does each disk start, the lock, the staging directory, what dead runs left."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class StagedRequest:
     disks: tuple[DomainDisk, ...]
     skipped: tuple[SkippedDisk, ...] = ()
     checkpoints: tuple[DomainCheckpoint, ...] = ()
-    policy: Policy = Policy()
+    policy: Policy = dataclasses.field(default_factory=Policy)
     max_age: int = 0
     lease: int = 3600
     run: str = ""
@@ -72,18 +72,18 @@ class StagedRequest:
 
 
 def stage(request: StagedRequest, *, check: bool) -> Outcome:
-    """Observe, decide, take the lock, observe and decide again (another run may just have published), make the staging."""
+    """Observe, decide, take the lock, decide again (another run may just have published), make the staging."""
     _check(request)
     repository = open_repository(request.repository)
     paths = repository.domain(request.domain_uuid)
-    if request.id:
-        return _confirm(repository, paths, request, check=check)
-    catalog, plan = _observe(repository, request)
-    if plan is not None:
-        lock.require_free(paths, utc_now())
-    if plan is None or check:
-        return _report(repository, paths, request, catalog, plan, None)
-    with world(f"the staging directory in {paths.root}"):
+    with world(f"the domain's directory {paths.root}"):
+        if request.id:
+            return _confirm(repository, paths, request, check=check)
+        catalog, plan = _observe(repository, request)
+        if plan is not None:
+            lock.require_free(paths, utc_now())
+        if plan is None or check:
+            return _report(repository, paths, request, catalog, plan, None)
         return _begin(repository, paths, request)
 
 

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""What has to be true of a staging directory before it is published. Each check has its sentence, and changes nothing."""
+"""What has to be true of a staging directory before it is published. Each check has its sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import S
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json, regular_size
-from ansible_collections.virt.backup.plugins.module_utils._store.layout import MANIFEST, STAGING_FILE, STATUS_FILE
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
+    DAMAGED,
+    MANIFEST,
+    STAGING_FILE,
+    STATUS_FILE,
+)
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +31,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog
     from ansible_collections.virt.backup.plugins.module_utils._model.staging import PlannedDisk, Staging
 
-_OURS = frozenset({MANIFEST, STAGING_FILE, STATUS_FILE})
+_OURS = frozenset({MANIFEST, STAGING_FILE, STATUS_FILE, DAMAGED})
 # What a write that was killed leaves: our temporary files and those of nbd_extract. Never part of anything.
-_REMNANT = re.compile(r"\..+\.part-[0-9a-f]+|.+\.[0-9a-f]{12}\.tmp")
+_REMNANT = re.compile(r"\..+\.part-[0-9a-f]+|\..+\.[0-9]+\.new|.+\.[0-9a-f]{12}\.tmp")
 
 
 def remnants(directory: str) -> list[str]:
@@ -98,7 +103,7 @@ def _check_header(path: str, disk: PlannedDisk, record: Record) -> None:
 
 
 def check_base(catalog: Catalog, disk: PlannedDisk) -> str:
-    """Return the restore point at the bottom of the base's chain; refuse when that chain broke since the plan was made."""
+    """Return the restore point at the bottom of the base's chain; refuse when that chain broke since the plan."""
     if disk.level is Level.FULL:
         return ""
     chain = chain_of(catalog, disk.base, disk.name)

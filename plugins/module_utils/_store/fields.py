@@ -101,7 +101,8 @@ class Fields:
         version = self.integer("format")
         if version > newest:
             raise NewerFormat(
-                f"{self._where} has format {version}, which a newer release of virt.backup wrote (this one knows up to {newest}); upgrade the collection."
+                f"{self._where} has format {version}, which a newer release of virt.backup wrote "
+                f"(this one knows up to {newest}); upgrade the collection."
             )
         if version < 1:
             raise BadFile(f"{self._where} has format {version}, which never existed.")

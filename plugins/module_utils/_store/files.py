@@ -62,7 +62,7 @@ def inherit(descriptor: int, directory: str, is_directory: bool = False) -> None
 
 
 def make_directory(path: str) -> None:
-    """Create a directory with the rights of its parent and make its name durable. ``FileExistsError`` when it is there."""
+    """Create a directory with the rights of its parent and make its name durable. May raise ``FileExistsError``."""
     os.mkdir(path, 0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -73,7 +73,7 @@ def make_directory(path: str) -> None:
 
 
 def write_temporary(directory: str, chunks: t.Iterable[bytes], prefix: str) -> str:
-    """Write a new synced file with a random name into ``directory`` and return its path; nothing is left on an error."""
+    """Write a new synced file with a random name into ``directory`` and return its path; an error leaves nothing."""
     path = os.path.join(directory, f"{prefix}.{secrets.token_hex(6)}.tmp")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -144,7 +144,7 @@ def digest_of(chunks: t.Iterable[bytes]) -> tuple[int, str]:
 
 
 def regular_size(path: str) -> int | None:
-    """Return the length of a regular file in bytes, or ``None`` when there is no such file (a symbolic link is none)."""
+    """Return the length of a regular file in bytes, or ``None`` when there is none (a symbolic link is none)."""
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -38,7 +38,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def checked_path(parameter: str, value: str) -> str:
-    """Return the absolute path ``value``, normalised; raise :class:`InputError` for one that is not plain and absolute."""
+    """Return the absolute path ``value``, normalised, or raise :class:`InputError`."""
     if not value or _CONTROL.search(value):
         raise InputError(parameter, value, "is no usable path", "give an absolute path without control characters")
     if not os.path.isabs(value):
@@ -49,7 +49,7 @@ def checked_path(parameter: str, value: str) -> str:
 
 
 def checked_uuid(parameter: str, value: str) -> str:
-    """Return ``value`` as libvirt writes a UUID (lower case, with dashes); raise :class:`InputError` when it is none."""
+    """Return ``value`` as libvirt writes a UUID (lower case, with dashes), or raise :class:`InputError`."""
     try:
         canonical = str(uuid_module.UUID(value))
     except ValueError:
@@ -150,7 +150,7 @@ class DomainPaths:
         return os.path.join(self.root, identifier)
 
     def staging(self, identifier: str) -> str:
-        """The directory of a run in progress: a sibling of the published ones, so that relative backing paths resolve."""
+        """The directory of a run in progress: a sibling of the published, so that relative backing paths resolve."""
         return os.path.join(self.root, identifier + STAGING)
 
     def trash(self, identifier: str) -> str:

@@ -106,7 +106,8 @@ def read_lock(paths: DomainPaths) -> LockRecord | None:
         return _read(paths.lock)
     except StateError as error:
         raise StateError(
-            f"{error.message} Until it can be read nobody knows who has the lock; when no run is alive, remove it with restore_point, state absent, break_lock true."
+            f"{error.message} Nobody knows who has the lock; when no run is alive, remove it with restore_point, "
+            "state absent, break_lock true."
         ) from error
 
 
@@ -140,7 +141,7 @@ def is_over(paths: DomainPaths, record: LockRecord, now: datetime.datetime) -> b
 
 
 def acquire(paths: DomainPaths, record: LockRecord, now: datetime.datetime) -> LockRecord | None:
-    """Take the lock, and return the expired one that was taken over, if any. Raises :class:`LockHeld`, with whose it is."""
+    """Take the lock, and return the expired one that was taken over, if any. Raises :class:`LockHeld`."""
     with guard(paths):
         found = read_lock(paths)
         if found is not None:
@@ -160,9 +161,10 @@ def require_free(paths: DomainPaths, now: datetime.datetime) -> None:
 
 
 def _held_sentence(record: LockRecord, now: datetime.datetime) -> str:
+    end = show_moment(lease_end(record, now))
     return (
-        f"the run {record.run!r} holds the lock of this domain for restore point {record.id} until {show_moment(lease_end(record, now))}; "
-        "wait for it, or, when that run is known to be dead, use restore_point with state absent and break_lock true."
+        f"the run {record.run!r} holds the lock of this domain for restore point {record.id} until {end}; wait for it, "
+        "or, when that run is known to be dead, use restore_point with state absent and break_lock true."
     )
 
 
@@ -213,12 +215,11 @@ def check_token(paths: DomainPaths, token: str) -> LockRecord:
     """
     found = read_lock(paths)
     if found is None:
-        raise LockLost(
-            "token: this run no longer holds the lock of the domain (there is none); nothing was changed, start a new run."
-        )
+        raise LockLost("token: this run no longer holds the lock of the domain; nothing was changed, start a new run.")
     if found.token != token:
         raise LockLost(
-            f"token: this run lost the lock of the domain to the run {found.run!r} (restore point {found.id}); nothing was changed, start a new run."
+            f"token: this run lost the lock of the domain to the run {found.run!r} (restore point {found.id}); "
+            "nothing was changed, start a new run."
         )
     return found
 

@@ -49,9 +49,7 @@ class Repository:
         """Return the paths of a domain; raise :class:`StateError` when its directory is something else."""
         paths = domain_paths(self.path, domain_uuid)
         if os.path.lexists(paths.root) and not is_directory(paths.root):
-            raise StateError(
-                f"{paths.root} is not a directory; move it away, the repository keeps the domain's restore points there."
-            )
+            raise StateError(f"{paths.root} is not a directory; move it away, restore points of the domain go there.")
         return paths
 
 
@@ -62,7 +60,8 @@ def open_repository(path: str) -> Repository:
         fields = Fields(read_json(file), file)
     except FileNotFoundError:
         raise StateError(
-            f"repository: {path!r} is not a repository: it has no {NAME}; check that its file system is mounted, or create it once with backup_repository."
+            f"repository: {path!r} is not a repository: it has no {NAME}; check that its file system is mounted, "
+            "or create it once with backup_repository."
         ) from None
     version = fields.check_format(FORMAT)
     identifier = fields.text("id")

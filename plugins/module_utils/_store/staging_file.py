@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""``staging.json``: what a run set out to do, so that the next one can clean up after it, and ``present`` knows the plan.
+"""``staging.json``: what a run set out to do, so that the next can clean up after it and ``present`` knows the plan.
 
 It stays in the published restore point, where it lets a repeated ``present`` be recognised as the same.
 """

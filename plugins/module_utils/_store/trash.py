@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
 
 
 def discard(paths: DomainPaths, identifier: str, directory: str, step: Step = no_step) -> None:
-    """Take the name from ``directory``, the staging or the published restore point ``identifier``: it is removed now."""
+    """Take the name from ``directory``, the staging or the restore point ``identifier``: it is removed now."""
     target = paths.trash(identifier)
     if os.path.lexists(target):
         shutil.rmtree(target)
@@ -57,7 +57,7 @@ def _is(name: str, suffix: str) -> bool:
 
 
 def finish(paths: DomainPaths) -> list[str]:
-    """Finish interrupted removals, and return their paths. Only under the domain's lock: ``.new`` may be in the making."""
+    """Finish interrupted removals, and return their paths. Only under the lock: a ``.new`` may be in the making."""
     done = unfinished(paths)
     for path in done:
         shutil.rmtree(path)
