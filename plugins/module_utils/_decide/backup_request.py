@@ -15,6 +15,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
     check_absolute,
     check_checkpoint_name,
     check_known,
+    check_listen_address,
     check_printable,
     check_socket,
     check_unique,
@@ -86,7 +87,7 @@ def _check_server(server: Server) -> None:
         raise InputError(
             "server.name", server.name, "is empty", "give the host name or address to listen on, such as 127.0.0.1"
         )
-    check_printable("server.name", server.name)
+    check_listen_address("server.name", server.name)
     if not 1 <= server.port <= 65535:
         raise InputError("server.port", server.port, "is no TCP port", "give 1 to 65535; libvirt does not choose one")
 

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 import typing as t
+import unicodedata
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 
@@ -22,9 +24,21 @@ _CHECKPOINT_NAME_LENGTH = 251
 SOCKET_PATH_BYTES = 107
 
 
+# The pattern dnsName of libvirt's basictypes.rng.
+_DNS_NAME = re.compile(r"[a-zA-Z0-9.-]+\Z")
+
+# Control characters, line and paragraph separators, and surrogates: bytes that were never UTF-8.
+_UNPRINTABLE = ("Cc", "Zl", "Zp", "Cs")
+
+
+def _is_printable(character: str) -> bool:
+    """Whether it may stand in a line of text; XML has no place for the last two code points of the basic plane."""
+    return unicodedata.category(character) not in _UNPRINTABLE and character not in "\ufffe\uffff"
+
+
 def check_printable(parameter: str, value: str) -> None:
     """Refuse control characters and newlines: no name, path or description of ours may hold one."""
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+    if not all(map(_is_printable, value)):
         raise InputError(parameter, value, "holds a newline or another control character", "remove it")
 
 
@@ -43,8 +57,9 @@ def check_absolute(parameter: str, value: str) -> None:
     check_printable(parameter, value)
     if not posixpath.isabs(value):
         raise InputError(parameter, value, "is not an absolute path", "give the full path on the hypervisor")
-    if posixpath.normpath(value) != value:
-        raise InputError(parameter, value, "is not in its plain form", f"write it as {posixpath.normpath(value)!r}")
+    plain = "/" + posixpath.normpath(value).lstrip("/")  # POSIX lets "//" mean something else, Linux does not
+    if plain != value:
+        raise InputError(parameter, value, "is not in its plain form", f"write it as {plain!r}")
 
 
 def check_socket(parameter: str, value: str) -> None:
@@ -54,6 +69,21 @@ def check_socket(parameter: str, value: str) -> None:
     if length > SOCKET_PATH_BYTES:
         remedy = f"use a path of at most {SOCKET_PATH_BYTES} bytes, such as one below /run/virt-backup"
         raise InputError(parameter, value, f"has {length} bytes, more than a UNIX socket address holds", remedy)
+
+
+def check_listen_address(parameter: str, value: str) -> None:
+    """Refuse what libvirt's schema refuses as the name of a server: anything but a DNS name or an IP address."""
+    check_printable(parameter, value)
+    if not _DNS_NAME.match(value) and not _is_ipv6(value):
+        raise InputError(parameter, value, "is no host name or IP address", "give one to listen on, such as 127.0.0.1")
+
+
+def _is_ipv6(value: str) -> bool:
+    try:
+        ipaddress.IPv6Address(value)
+    except ValueError:
+        return False
+    return "%" not in value
 
 
 def check_unique(parameter: str, values: t.Iterable[str], what: str) -> None:
