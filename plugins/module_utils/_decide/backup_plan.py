@@ -82,6 +82,7 @@ def plan_backup(request: BackupRequest, facts: BackupFacts) -> BackupPlan:
         for disk in facts.domain.disks
     ]
     job = BackupJob(request.mode, _server(request, facts.domain), tuple(disks))
+    _refuse_shared_places(request, job, facts.domain)
     return BackupPlan(job, decisions, skipped, _checkpoint_disks(request, facts, decisions))
 
 
@@ -133,16 +134,30 @@ def _decide(disk: Disk, request: BackupRequest, facts: BackupFacts) -> LevelDeci
     )
     decision = decide_level(level_facts)
     if mode is BackupMode.INCREMENTAL and decision.level is Level.FULL:
-        raise _demand_failed(disk.name, base, decision.reason)
+        raise _demand_failed(disk.name, request, facts, decision.reason)
     if mode is BackupMode.FULL and request.fail_if_incremental_possible:
-        _refuse_needless_full(disk.name, base, facts)
+        _refuse_needless_full(disk.name, base, request, facts)
     return decision
 
 
-def _demand_failed(disk: str, base: str, reason: str) -> InputError:
+def _option(request: BackupRequest, disk: str, option: str) -> str:
+    """Return the name of the option that decides for a disk: its own where it was given, else the job's."""
+    wish = request.disk(disk)
+    if request.disks is not None and wish is not None and getattr(wish, option):
+        return f"disks[{request.disks.index(wish)}].{option}"
+    return option
+
+
+def _demand_failed(disk: str, request: BackupRequest, facts: BackupFacts, reason: str) -> InputError:
+    base = wanted_base(request, disk)
+    if base not in facts.checkpoints and not facts.untrackable.get(disk):
+        there = ", ".join(facts.checkpoints) or "none"
+        problem = f"is no checkpoint of domain '{facts.domain.name}', and disk '{disk}' has to start from it"
+        remedy = f"name one that it has ({there}), or set backupmode to auto or full"
+        return InputError(_option(request, disk, "incremental"), base, problem, remedy)
     error = InputError(
-        "backupmode",
-        "incremental",
+        _option(request, disk, "backupmode"),
+        BackupMode.INCREMENTAL.value,
         f"cannot be had for disk '{disk}' from checkpoint '{base}' (libvirt error {CHECKPOINT_INCONSISTENT}): {reason}",
         f"set backupmode of disk '{disk}' to auto or full",
     )
@@ -150,8 +165,10 @@ def _demand_failed(disk: str, base: str, reason: str) -> InputError:
     return error
 
 
-def _refuse_needless_full(disk: str, base: str, facts: BackupFacts) -> None:
-    names = [base] if base else list(facts.checkpoints)
+def _refuse_needless_full(disk: str, base: str, request: BackupRequest, facts: BackupFacts) -> None:
+    # The checkpoint that this very job makes is there already when the job is found active.
+    own = request.checkpoint.name if request.checkpoint else ""
+    names = [base] if base else [name for name in facts.checkpoints if name != own]
     if facts.untrackable.get(disk):
         return
     for name in names:
@@ -189,11 +206,26 @@ def _scratch_path(wish: DiskRequest, request: BackupRequest, uuid: str) -> str:
 
 
 def _target_path(wish: DiskRequest, request: BackupRequest) -> str:
-    if wish.target:
-        return wish.target
-    if not request.target_dir:
-        raise InputError("target_dir", "", "is not given", f"give it, or a target for disk '{wish.name}'")
-    return posixpath.join(request.target_dir, f"{wish.name}.{wish.driver}")
+    return wish.target or posixpath.join(request.target_dir, f"{wish.name}.{wish.driver}")
+
+
+def place_option(request: BackupRequest, disk: str) -> str:
+    """Return the name of the option that says where a disk's scratch or target goes."""
+    kind = "scratch" if request.mode == "pull" else "target"
+    own = _option(request, disk, kind)
+    return own if own != kind else f"{kind}_dir"
+
+
+def _refuse_shared_places(request: BackupRequest, job: BackupJob, domain: Domain) -> None:
+    """Refuse to write where the domain itself, its socket or another disk of the job writes, named or derived."""
+    taken = {disk.source: f"the source of disk '{disk.name}' of the domain itself" for disk in domain.disks}
+    if job.server is not None and job.server.socket:
+        taken[job.server.socket] = "the socket of the job"
+    for disk in job.participating:
+        if disk.path in taken:
+            remedy = "choose another path"
+            raise InputError(place_option(request, disk.name), disk.path, f"is {taken[disk.path]}", remedy)
+        taken[disk.path] = f"where disk '{disk.name}' writes already"
 
 
 def _server(request: BackupRequest, domain: Domain) -> Server | None:
@@ -242,5 +274,8 @@ def _same_disk(request: BackupRequest, wanted: JobDisk, running: JobDisk) -> boo
         BackupMode.INCREMENTAL: running.incremental == base,
         BackupMode.AUTO: running.level is Level.FULL or running.incremental == base,
     }
-    same_place = (wanted.path, wanted.storage, wanted.exportname) == (running.path, running.storage, running.exportname)
-    return same_place and levels[mode]
+    place = (wanted.path, wanted.storage, wanted.exportname, wanted.driver)
+    same_place = place == (running.path, running.storage, running.exportname, running.driver)
+    wish = request.disk(wanted.name)
+    bitmap = wish.exportbitmap if wish and running.level is Level.INCREMENTAL else ""
+    return same_place and levels[mode] and bitmap in ("", running.exportbitmap)
