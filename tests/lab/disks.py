@@ -87,11 +87,16 @@ class Attached:
         if disk.kind != "empty" and not disk.image:
             create_image(disk, self.image)
         if disk.kind == "block":
-            # A device has its size from the start: leave qcow2 the room it needs for all data and its tables.
-            os.truncate(self.image, disk.size + (disk.size // 64 + MIB if disk.format == "qcow2" else 0))
+            self._make_room()
             self.loop = _loop_device(self.image)
         elif disk.kind == "nbd":
+            self._make_room()
             self._serve()
+
+    def _make_room(self) -> None:
+        """Give the file the length of a device that holds all data and all tables of qcow2: devices don't grow."""
+        size = self.disk.size
+        os.truncate(self.image, size + size // 64 + MIB if self.disk.format == "qcow2" else size)
 
     def _serve(self) -> None:
         """Serve the file's bytes as they are: a qcow2 file stays one, and the domain's QEMU reads the format.

@@ -24,9 +24,6 @@ from lab.errors import LabError
 from lab.tools import URI, call, hmp, virsh, virsh_names
 from lab.wait import until
 
-if t.TYPE_CHECKING:
-    from typing_extensions import Self
-
 IMAGES = pathlib.Path("/srv/images")
 """A folder of the hypervisor's own that QEMU's user can reach."""
 
@@ -47,6 +44,17 @@ _DOMAIN = """\
   </devices>
 </domain>
 """
+
+
+_TALKATIVE = ("write", "read", "discard")
+"""The qemu-io commands that print a line when they are done, also a failed one."""
+
+
+def _failure(log: pathlib.Path, offset: int) -> str:
+    with log.open("rb") as file:
+        file.seek(offset)
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if "failed" in line or "invalid" in line.lower())
 
 
 class LabDomain:
@@ -137,7 +145,7 @@ class LabDomain:
             disk.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> LabDomain:  # noqa: PYI034  mypy checks for 3.10, which has no Self
         return self
 
     def __exit__(
@@ -202,10 +210,15 @@ class LabDomain:
     # writing
 
     def qemu_io(self, target: str, *commands: str) -> None:
-        """Run qemu-io commands on a live disk. What they print goes to QEMU's log; check the content instead."""
+        """Run qemu-io commands on a live disk; raise when one fails, which only QEMU's log says."""
         device = self._qdev(target)
+        log = pathlib.Path(f"/var/log/libvirt/qemu/{self.name}.log")
         for command in commands:
+            before = log.stat().st_size
             answer = hmp(self.name, f'qemu-io -d {device} "{command}"')
+            if command.split()[0] in _TALKATIVE:
+                until(f"qemu-io reports on {command!r}", lambda: log.stat().st_size > before, 10)  # noqa: B023
+                answer += _failure(log, before)
             if answer:
                 raise LabError(f"{self.name} {target}: qemu-io {command}: {answer}")
 

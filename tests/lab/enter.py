@@ -35,17 +35,17 @@ _FROM_THE_TERMINAL = 0x80
 
 def run_inside(node: Node, command: t.Sequence[str], env: t.Mapping[str, str]) -> int:
     """Run the command inside the node, pass signals on to it, and return its exit status as a shell would."""
-    process = subprocess.Popen(node.inside(command), env=dict(env), preexec_fn=_unblock)  # noqa: PLW1509  no threads
+    process = subprocess.Popen(
+        node.inside(command),
+        env=dict(env),
+        preexec_fn=processes.unblock_signals,  # noqa: PLW1509  no threads here
+    )
     while process.poll() is None:
         received = signal.sigwaitinfo({*PASSED_ON, signal.SIGCHLD})
         if received.si_signo != signal.SIGCHLD and received.si_code != _FROM_THE_TERMINAL:
             for pid in processes.children(process.pid):  # nsenter's only child is the command
                 os.kill(pid, received.si_signo)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-
-def _unblock() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
 def environment(node: Node) -> dict[str, str]:

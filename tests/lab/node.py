@@ -29,9 +29,6 @@ from lab import processes
 from lab.errors import LabError, LeftoverError
 from lab.wait import until
 
-if t.TYPE_CHECKING:
-    from typing_extensions import Self
-
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 """The folder that has to be on the module path for ``import lab``."""
 
@@ -180,7 +177,7 @@ class Node:
         self._outer, self._outer_start = process.pid, processes.start_time(process.pid)
 
     def _between_fork_and_exec(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        processes.unblock_signals()
         if not self.detached:
             processes.die_with_parent()
 
@@ -295,7 +292,7 @@ class Node:
         node._namespaces = frozenset(state["namespaces"])
         return node
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Node:  # noqa: PYI034  mypy checks for 3.10, which has no Self
         self.start()
         return self
 

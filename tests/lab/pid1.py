@@ -23,6 +23,7 @@ import typing as t
 
 from lab.errors import LabError
 from lab.node import Service, Spec
+from lab.processes import unblock_signals
 from lab.wait import until
 
 HOLD = pathlib.Path("/run/lab/hold")
@@ -101,7 +102,13 @@ class Services:
         pathlib.Path(service.log).parent.mkdir(parents=True, exist_ok=True)
         with open(service.log, "ab") as log:
             process = subprocess.Popen(
-                service.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+                service.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                preexec_fn=unblock_signals,  # noqa: PLW1509  no threads here
             )
         self._running[process.pid] = (service, time.monotonic())
         # We wait for any child in reap(); the object's own bookkeeping would be in the way.

@@ -19,6 +19,11 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def unblock_signals() -> None:
+    """To be called between fork and exec: a blocked signal would stay blocked in the new program."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
 def children(pid: int) -> list[int]:
     """Return the children of a process, oldest first; none when it is gone."""
     try:
