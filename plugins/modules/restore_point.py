@@ -445,7 +445,7 @@ _CONSISTENCY = {
     "freeze_seconds": {"type": "float", "default": 0.0},
     "paused": {"type": "bool", "default": False},
 }
-_SPEC = {
+SPEC = {
     "repository": {"type": "path", "required": True},
     "domain_uuid": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["staged", "present", "absent"], "default": "present"},
@@ -475,7 +475,7 @@ _SPEC = {
 
 def main() -> t.NoReturn:
     module = AnsibleModule(
-        argument_spec=_SPEC,
+        argument_spec=SPEC,
         required_if=[
             ("state", "staged", ("domain_name",)),
             ("state", "present", ("id", "token")),
