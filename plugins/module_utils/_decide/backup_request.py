@@ -14,6 +14,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.capability imp
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
     check_absolute,
     check_checkpoint_name,
+    check_given,
     check_known,
     check_listen_address,
     check_printable,
@@ -35,10 +36,8 @@ _EXPORT_NAME_BYTES = 4096
 
 def check_request(request: BackupRequest) -> None:
     """Refuse what can be seen to be wrong without a look at the domain."""
-    check_printable("uri", request.uri)
-    check_printable("domain", request.domain)
-    if not request.domain:
-        raise InputError("domain", request.domain, "is empty", "give a name or UUID")
+    check_given("uri", request.uri, "a connection URI such as qemu:///system")
+    check_given("domain", request.domain, "a name or UUID")
     if request.timeout < 1:
         raise InputError("timeout", request.timeout, "is no waiting time", "give at least 1 second")
     if not 0 <= request.scratch_min_percent <= 100:
@@ -59,6 +58,8 @@ def _check_mode(request: BackupRequest) -> None:
         raise InputError("server", request.server.address, "is given in push mode", "remove it, or use mode: pull")
     if request.mode == "pull" and request.target_dir:
         raise InputError("target_dir", request.target_dir, "is given in pull mode", "remove it, or use mode: push")
+    if request.mode == "push" and not request.target_dir and request.disks is None:
+        raise InputError("target_dir", "", "is not given", "give it, or a target for each disk under disks")
     if request.mode == "pull" and request.cancel:
         raise InputError("cancel", True, "is given in pull mode", "leave it out: stopping is how every pull job ends")
 
@@ -69,6 +70,10 @@ def _check_levels(request: BackupRequest) -> None:
     if request.backupmode is BackupMode.FULL and request.incremental and not request.fail_if_incremental_possible:
         remedy = "remove one of the two, or set fail_if_incremental_possible to have it tried"
         raise InputError("incremental", request.incremental, "is given together with backupmode: full", remedy)
+
+    if request.backupmode is BackupMode.INCREMENTAL and not request.incremental and request.disks is None:
+        remedy = "name a checkpoint in incremental"
+        raise InputError("backupmode", request.backupmode.value, "has no checkpoint to start from", remedy)
 
 
 def _check_server(server: Server) -> None:
@@ -109,7 +114,7 @@ def _check_disks(request: BackupRequest) -> None:
 
 
 def _check_disk(where: str, disk: DiskRequest, request: BackupRequest) -> None:
-    check_printable(f"{where}.name", disk.name)
+    check_given(f"{where}.name", disk.name, "the target name of a disk, such as vda")
     if disk.incremental:
         check_checkpoint_name(f"{where}.incremental", disk.incremental)
     if disk.backupmode is BackupMode.FULL and disk.incremental and not request.fail_if_incremental_possible:
@@ -170,6 +175,11 @@ def _check_checkpoint(request: BackupRequest) -> None:
         raise InputError("checkpoint.name", wish.name, "is the checkpoint that the backup starts from", remedy)
     if wish.disks is not None:
         check_unique("checkpoint.disks[].name", (name for name, _bitmap in wish.disks), "a disk")
+        if not any(bitmap for _name, bitmap in wish.disks):
+            remedy = "list at least one disk with checkpoint: bitmap, or leave disks out"
+            raise InputError(
+                "checkpoint.disks", [name for name, _bitmap in wish.disks], "gives no disk a bitmap", remedy
+            )
 
 
 def check_against_domain(request: BackupRequest, domain: Domain, untrackable: t.Mapping[str, str]) -> None:
@@ -184,18 +194,9 @@ def check_against_domain(request: BackupRequest, domain: Domain, untrackable: t.
             raise InputError(
                 f"disks[{index}].name", wish.name, f"cannot be backed up: {reason}", "set backup: false for it"
             )
-        _check_overlap(f"disks[{index}]", wish, domain)
     listed = request.checkpoint.disks if request.checkpoint else None
     for index, (name, bitmap) in enumerate(listed or ()):
         check_known(f"checkpoint.disks[{index}].name", name, known, what)
         if bitmap and untrackable.get(name):
             problem = f"cannot carry a checkpoint: {untrackable[name]}"
             raise InputError(f"checkpoint.disks[{index}].name", name, problem, "set checkpoint: 'no' for it")
-
-
-def _check_overlap(where: str, wish: DiskRequest, domain: Domain) -> None:
-    sources = {disk.source: disk.name for disk in domain.disks if disk.source}
-    for option, path in (("scratch", wish.scratch), ("target", wish.target)):
-        if path in sources:
-            problem = f"is the source of disk '{sources[path]}' of the domain itself"
-            raise InputError(f"{where}.{option}", path, problem, "choose another path")

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
     check_checkpoint_name,
+    check_given,
     check_known,
     check_printable,
     check_unique,
@@ -23,16 +24,23 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.checkpoint_goal import CheckpointGoal
     from ansible_collections.virt.backup.plugins.module_utils._model.disk import Domain
 
+_EXCERPT = 60
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of a long text, for a message."""
+    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
+
 
 def check_goal(goal: CheckpointGoal) -> None:
     """Refuse options that contradict each other or can be seen to be wrong."""
-    check_printable("uri", goal.uri)
-    check_printable("domain", goal.domain)
+    check_given("uri", goal.uri, "a connection URI such as qemu:///system")
+    check_given("domain", goal.domain, "a name or UUID")
     check_checkpoint_name("name", goal.name)
     check_printable("description", goal.description)
     present = goal.state == "present"
     for option, value, fits in (
-        ("redefine_xml", "...", present or not goal.redefine_xml),
+        ("redefine_xml", excerpt(goal.redefine_xml), present or not goal.redefine_xml),
         ("validate", True, bool(goal.redefine_xml) or not goal.validate),
         ("children", True, not present or not goal.children),
         ("metadata_only", True, not present or not goal.metadata_only),
@@ -43,8 +51,9 @@ def check_goal(goal: CheckpointGoal) -> None:
             extra = " without redefine_xml" if option == "validate" else ""
             raise InputError(option, value, f"has no meaning with {where}{extra}", "remove it")
     if goal.redefine_xml and (goal.disks is not None or goal.description):
-        option = "disks" if goal.disks is not None else "description"
-        raise InputError(option, "...", "is given together with redefine_xml", "remove it: the XML says it all")
+        names = None if goal.disks is None else [name for name, _bitmap in goal.disks]
+        option, value = ("description", goal.description) if names is None else ("disks", names)
+        raise InputError(option, value, "is given together with redefine_xml", "remove it: the XML says it all")
     if goal.disks is not None:
         if not any(bitmap for _name, bitmap in goal.disks):
             remedy = "list at least one disk with checkpoint: bitmap, or leave disks out"

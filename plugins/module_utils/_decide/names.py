@@ -42,6 +42,13 @@ def check_printable(parameter: str, value: str) -> None:
         raise InputError(parameter, value, "holds a newline or another control character", "remove it")
 
 
+def check_given(parameter: str, value: str, what: str) -> None:
+    """Refuse an empty text where one is needed; ``what`` says which, as the remedy."""
+    check_printable(parameter, value)
+    if not value.strip():
+        raise InputError(parameter, value, "is empty", f"give {what}")
+
+
 def check_checkpoint_name(parameter: str, value: str) -> None:
     """Refuse what libvirt's schema refuses as the name of a checkpoint."""
     check_printable(parameter, value)
