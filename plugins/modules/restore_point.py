@@ -354,7 +354,7 @@ disks:
       type: list
       elements: str
       sample: [20261122T021500Z-19c2, 20261123T021500Z-7f3a]
-skipped:
+left_out:
   description: The disks that take no part, with C(name) and C(reason).
   returned: with O(state=staged) when due
   type: list

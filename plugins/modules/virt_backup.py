@@ -326,7 +326,7 @@ disks:
       returned: success
       type: int
       sample: 1048576
-skipped:
+left_out:
   description: The disks that do not take part, each with its reason.
   returned: with O(state=started)
   type: list

@@ -46,9 +46,12 @@ def server_result(server: Server | None) -> dict[str, t.Any] | None:
 
 
 def job_result(plan: BackupPlan, job: BackupJob, domain: Domain) -> dict[str, t.Any]:
-    """Return ``disks`` and ``skipped``: levels as the job has them, reasons as they were decided."""
-    skipped = [{"name": name, "reason": reason} for name, reason in plan.skipped.items()]
-    return {"disks": [_disk_result(plan, job, disk, domain) for disk in job.participating], "skipped": skipped}
+    """Return ``disks`` and ``left_out``: levels as the job has them, reasons as they were decided.
+
+    A result must not have a key ``skipped``: Ansible then shows the whole task as skipped.
+    """
+    left_out = [{"name": name, "reason": reason} for name, reason in plan.skipped.items()]
+    return {"disks": [_disk_result(plan, job, disk, domain) for disk in job.participating], "left_out": left_out}
 
 
 def _disk_result(plan: BackupPlan, job: BackupJob, disk: JobDisk, domain: Domain) -> dict[str, t.Any]:

@@ -238,10 +238,10 @@ def _report(
         status_file=_status(paths, request, plan.id),
         lease_until=show_moment(record.lease_until) if record else "",
         disks=[_with_chain(disk, directory, plan.id, catalog) for disk in planned],
-        skipped=[{"name": disk.name, "reason": disk.reason} for disk in request.skipped],
+        left_out=[{"name": disk.name, "reason": disk.reason} for disk in request.skipped],
         leftovers=leftovers(repository, catalog, paths, plan.id),
     )
-    after = {"staging": {key: result[key] for key in ("id", "checkpoint", "disks", "skipped")}}
+    after = {"staging": {key: result[key] for key in ("id", "checkpoint", "disks", "left_out")}}
     return Outcome(True, result, before, after)
 
 
@@ -298,7 +298,7 @@ def _confirm(repository: Repository, paths: DomainPaths, request: StagedRequest,
         "status_file": record.status_file,
         "lease_until": show_moment(record.lease_until),
         "disks": [_with_chain(disk, found.path, staging.id, catalog) for disk in staging.disks],
-        "skipped": [{"name": disk.name, "reason": disk.reason} for disk in staging.skipped],
+        "left_out": [{"name": disk.name, "reason": disk.reason} for disk in staging.skipped],
         "leftovers": leftovers(repository, catalog, paths, staging.id),
     }
     return Outcome(False, result)
