@@ -445,7 +445,7 @@ _CONSISTENCY = {
     "freeze_seconds": {"type": "float", "default": 0.0},
     "paused": {"type": "bool", "default": False},
 }
-SPEC = {
+SPEC: dict[str, dict[str, t.Any]] = {
     "repository": {"type": "path", "required": True},
     "domain_uuid": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["staged", "present", "absent"], "default": "present"},

@@ -54,7 +54,8 @@ class AbsentRequest:
 def remove(request: AbsentRequest, *, check: bool) -> Outcome:
     """Remove what is asked for under the domain's lock: that of the token, or one of our own for this moment."""
     _check(request)
-    repository = open_repository(request.repository)
+    repository = open_repository(checked_path("repository", request.repository))
+    request = dataclasses.replace(request, domain_uuid=checked_uuid("domain_uuid", request.domain_uuid))
     paths = repository.domain(request.domain_uuid)
     with world(f"restore point {request.id}" if request.id else f"the lock in {paths.root}"):
         broken = request.break_lock and _break(paths, check=check)
@@ -64,8 +65,6 @@ def remove(request: AbsentRequest, *, check: bool) -> Outcome:
 
 
 def _check(request: AbsentRequest) -> None:
-    checked_path("repository", request.repository)
-    checked_uuid("domain_uuid", request.domain_uuid)
     if request.id:
         checked_id("id", request.id)
     elif not request.break_lock:

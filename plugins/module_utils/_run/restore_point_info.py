@@ -44,10 +44,8 @@ class InfoRequest:
 
 def look(request: InfoRequest) -> Outcome:
     """Return all there is to know. Changes nothing, also where something needs repair."""
-    checked_path("repository", request.repository)
-    if request.domain_uuid:
-        checked_uuid("domain_uuid", request.domain_uuid)
-    repository = open_repository(request.repository)
+    wanted = checked_uuid("domain_uuid", request.domain_uuid) if request.domain_uuid else ""
+    repository = open_repository(checked_path("repository", request.repository))
     result: dict[str, t.Any] = {
         "repository": {"path": repository.path, "id": repository.id, "format": repository.format}
     }
@@ -55,7 +53,7 @@ def look(request: InfoRequest) -> Outcome:
         if not request.domain_uuid and not request.domain_name:
             result["domains"] = [_brief(repository, uuid) for uuid in domain_uuids(repository)]
             return Outcome(False, result)
-        uuid = request.domain_uuid or _uuid_of(repository, request.domain_name)
+        uuid = wanted or _uuid_of(repository, request.domain_name)
         result.update(_domain(repository, uuid))
     return Outcome(False, result)
 

@@ -113,10 +113,9 @@ def image_digests(items: Sequence[Raw]) -> tuple[tuple[str, str], ...]:
 
 def publish(request: PresentRequest, *, check: bool) -> Outcome:
     """Make the staged restore point a published one, or confirm that it is, with the same content."""
-    checked_path("repository", request.repository)
-    checked_uuid("domain_uuid", request.domain_uuid)
+    repository = open_repository(checked_path("repository", request.repository))
+    request = dataclasses.replace(request, domain_uuid=checked_uuid("domain_uuid", request.domain_uuid))
     checked_id("id", request.id)
-    repository = open_repository(request.repository)
     paths = repository.domain(request.domain_uuid)
     catalog = read_catalog(repository, request.domain_uuid)
     refuse_newer(catalog)

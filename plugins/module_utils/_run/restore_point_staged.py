@@ -73,7 +73,7 @@ class StagedRequest:
 
 def stage(request: StagedRequest, *, check: bool) -> Outcome:
     """Observe, decide, take the lock, decide again (another run may just have published), make the staging."""
-    _check(request)
+    request = _checked(request)
     repository = open_repository(request.repository)
     paths = repository.domain(request.domain_uuid)
     with world(f"the domain's directory {paths.root}"):
@@ -87,9 +87,7 @@ def stage(request: StagedRequest, *, check: bool) -> Outcome:
         return _begin(repository, paths, request)
 
 
-def _check(request: StagedRequest) -> None:
-    checked_path("repository", request.repository)
-    checked_uuid("domain_uuid", request.domain_uuid)
+def _checked(request: StagedRequest) -> StagedRequest:
     if bool(request.id) != bool(request.token):
         given, missing = ("id", "token") if request.id else ("token", "id")
         raise InputError(given, getattr(request, given), f"is given without {missing}", "give both, or neither")
@@ -108,6 +106,8 @@ def _check(request: StagedRequest) -> None:
         value = getattr(request, name)
         if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
             raise InputError(name, value, "has a newline or another control character in it", "leave it out")
+    path, uuid = checked_path("repository", request.repository), checked_uuid("domain_uuid", request.domain_uuid)
+    return dataclasses.replace(request, repository=path, domain_uuid=uuid)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ def checked_uuid(parameter: str, value: str) -> str:
         canonical = str(uuid_module.UUID(value))
     except ValueError:
         canonical = ""
-    if canonical != value.lower():
+    if not canonical or canonical != value.lower():
         raise InputError(parameter, value, "is not a domain's UUID", "take it from 'virsh domuuid'")
     return canonical
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+
 from ansible_collections.virt.backup.plugins.module_utils._decide.base import RULES, decide_bases
 from ansible_collections.virt.backup.plugins.module_utils._model.base_plan import BaseReason, Policy
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
@@ -225,7 +226,15 @@ TABLE: dict[str, tuple[t.Any, ...]] = {
         0,
         checkpoint_of(1),
     ),
-    "asked for wins over everything": ((), {"bitmap_problem": "raw"}, (), {"full": True}, BaseReason.FULL_REQUESTED, 0, ""),
+    "asked for wins over everything": (
+        (),
+        {"bitmap_problem": "raw"},
+        (),
+        {"full": True},
+        BaseReason.FULL_REQUESTED,
+        0,
+        "",
+    ),
     "changed source wins over due": (
         (FULL_1,),
         {"source": "/x"},

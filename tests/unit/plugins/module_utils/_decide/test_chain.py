@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from ansible_collections.virt.backup.plugins.module_utils._decide.chain import (
     PresentDisk,
     chain_of,
@@ -64,7 +65,10 @@ def test_a_manifest_that_names_itself_or_a_newer_one_ends() -> None:
 
 def test_a_full_image_with_a_parent_contradicts_itself() -> None:
     wrong = dataclasses.replace(image("vda", 2, 1), level=Level.FULL)
-    assert "contradicts itself" in chain_of(catalog(point(1, image("vda", 1)), point(2, wrong)), point_id(2), "vda").problem
+    assert (
+        "contradicts itself"
+        in chain_of(catalog(point(1, image("vda", 1)), point(2, wrong)), point_id(2), "vda").problem
+    )
 
 
 def test_problems_are_told_per_disk() -> None:
@@ -120,5 +124,8 @@ def test_superseded(disks: list[PresentDisk], on_domain: list[int], gone: list[i
 
 
 def test_a_disk_that_was_not_tracked_keeps_no_checkpoint() -> None:
-    manifests = [point(1, image("vda", 1), image("vdb", 1, bitmap=False)).manifest, point(2, image("vda", 2, 1)).manifest]
+    manifests = [
+        point(1, image("vda", 1), image("vdb", 1, bitmap=False)).manifest,
+        point(2, image("vda", 2, 1)).manifest,
+    ]
     assert superseded(manifests, [A, B], [checkpoint_of(1), checkpoint_of(2)]) == [checkpoint_of(1)]

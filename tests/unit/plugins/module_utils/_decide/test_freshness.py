@@ -10,6 +10,7 @@ import datetime
 import typing as t
 
 import pytest
+
 from ansible_collections.virt.backup.plugins.module_utils._decide.freshness import freshness
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import (
     NOW,
