@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import shlex
 import signal
 import socket
 import subprocess
@@ -80,6 +82,25 @@ def test_a_killed_enter_takes_its_hypervisor_along(tmp_path: pathlib.Path) -> No
     until("its processes are gone", lambda: not processes.members(namespaces))
     with Hypervisor("next"):
         assert not list(NODES.glob("killed-*"))
+
+
+def test_hosts_are_reached_over_ssh_and_go_when_told(tmp_path: pathlib.Path) -> None:
+    hosts, inventory = [TESTS / "lab" / "hosts"], tmp_path / "inventory.json"
+    name = ["--name", f"test-{os.getpid()}"]
+    subprocess.run([*hosts, "up", *name, "--hosts", "2", "--inventory", inventory], check=True)
+    try:
+        members = json.loads(inventory.read_text())["all"]["children"]["hypervisors"]
+        key = members["vars"]["ansible_ssh_private_key_file"]
+        for host, variables in members["hosts"].items():
+            ssh = ["ssh", *shlex.split(members["vars"]["ansible_ssh_common_args"]), "-i", key]
+            asked = [*hosts, "exec", *name, "--", *ssh, f"root@{variables['ansible_host']}", "hostname; ip -br link"]
+            answer = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+            assert answer.startswith(f"{host}\n")
+            assert "eth0" not in answer
+    finally:
+        subprocess.run([*hosts, "down", *name], check=True)
+    assert not pathlib.Path(key).exists()
+    assert not inventory.exists()
 
 
 def test_a_live_write_is_in_the_bitmap_and_in_the_copy(domains: Domains) -> None:

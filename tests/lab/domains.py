@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 from lab.disks import Attached, Disk
 from lab.errors import LabError
-from lab.tools import URI, call, hmp, virsh, virsh_names
+from lab.tools import call, hmp, virsh, virsh_names
 from lab.wait import until
 
 IMAGES = pathlib.Path("/srv/images")
@@ -166,30 +166,14 @@ class LabDomain:
 
     def detach(self, target: str) -> Attached:
         """Unplug a disk; its image stays. A guest would have to agree; without one, a reset carries out the request."""
+        alias = self._alias(target)
         virsh("detach-disk", self.name, target, "--config", check=False)
-        request = subprocess.Popen(["virsh", "--quiet", "--connect", URI, "detach-disk", self.name, target])
-        try:
-            until(f"{target} of {self.name} is unplugged", lambda: self._gone_after_reset(target), 20, step=0.2)
-        finally:
-            request.wait(30)
+        virsh("detach-device-alias", self.name, alias, "--live")  # returns at once; detach-disk would wait for a guest
+        hmp(self.name, "system_reset")
+        until(f"{target} of {self.name} is unplugged", lambda: self.disk_element(target) is None)
         attached = self.disks.pop(target)
         attached.close()
         return attached
-
-    def _gone_after_reset(self, target: str) -> bool:
-        if self.disk_element(target) is None:
-            return True
-        call(
-            "virsh",
-            "--quiet",
-            "--connect",
-            "qemu:///system",
-            "qemu-monitor-command",
-            self.name,
-            "--hmp",
-            "system_reset",
-        )
-        return False
 
     def resize(self, target: str, size: int) -> None:
         """Change the size of a live disk to ``size`` bytes."""
@@ -222,13 +206,16 @@ class LabDomain:
             if answer:
                 raise LabError(f"{self.name} {target}: qemu-io {command}: {answer}")
 
-    def _qdev(self, target: str) -> str:
+    def _alias(self, target: str) -> str:
         element = self.disk_element(target)
         alias = None if element is None else element.find("alias")
         if alias is None:
             raise LabError(f"{self.name} has no live disk {target}")
+        return alias.get("name", "")
+
+    def _qdev(self, target: str) -> str:
         virtio = "/virtio-backend" if self.disks[target].disk.effective_bus == "virtio" else ""
-        return f"/machine/peripheral/{alias.get('name')}{virtio}"
+        return f"/machine/peripheral/{self._alias(target)}{virtio}"
 
     def write(self, target: str, offset: int, length: int, pattern: int = 0x5A) -> None:
         """Write ``length`` bytes of one value through the live block layer, and flush."""
