@@ -64,7 +64,7 @@ class Qcow2File:
         self._lock = threading.Lock()
         self._room = _Room(fd)
         self._tables: dict[int, Words] = {}
-        self._l1 = _words("Q", -(-self._size // TABLE))
+        self._l1 = _words("Q", max(-(-self._size // TABLE), 1))
 
     def write(self, offset: int, data: memoryview) -> None:
         """Store clusters that hold data, compressed if this file is."""
@@ -95,7 +95,7 @@ class Qcow2File:
     def finish(self) -> None:
         """Write what describes the data, and the header last of all."""
         self.settled(round_up(self._size, TABLE))
-        l1_offset = self._room.take(max(len(self._l1) * 8, 1))
+        l1_offset = self._room.take(len(self._l1) * 8)
         write_all(self._fd, _big_endian(self._l1), l1_offset)
         refcount_offset, refcount_clusters = self._room.write_refcounts()
         os.ftruncate(self._fd, self._room.end)
