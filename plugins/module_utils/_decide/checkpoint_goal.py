@@ -52,8 +52,8 @@ def check_goal(goal: CheckpointGoal) -> None:
             raise InputError(option, value, f"has no meaning with {where}{extra}", "remove it")
     if goal.redefine_xml and (goal.disks is not None or goal.description):
         names = None if goal.disks is None else [name for name, _bitmap in goal.disks]
-        option, value = ("description", goal.description) if names is None else ("disks", names)
-        raise InputError(option, value, "is given together with redefine_xml", "remove it: the XML says it all")
+        option, given = ("description", goal.description) if names is None else ("disks", names)
+        raise InputError(option, given, "is given together with redefine_xml", "remove it: the XML says it all")
     if goal.disks is not None:
         if not any(bitmap for _name, bitmap in goal.disks):
             remedy = "list at least one disk with checkpoint: bitmap, or leave disks out"
