@@ -62,7 +62,7 @@ def as_uv_environment(settings: dict[str, str]) -> dict[str, str]:
 def write_file(settings: dict[str, str], target: Path) -> None:
     """Write the settings as a pip.conf that only its owner reads: an index address may hold a password."""
     config = configparser.RawConfigParser()
-    config["global"] = {name: value.replace(" ", "\n\t") for name, value in settings.items()}
+    config["global"] = {name: value.replace(" ", "\n") for name, value in settings.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.touch(mode=0o600)
     with target.open("w", encoding="utf-8") as stream:

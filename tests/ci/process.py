@@ -24,9 +24,9 @@ _GRACE = 10.0  # seconds that a daemon of a finished command gets to go by itsel
 _SILENCE = 60.0  # seconds after which a long command shows its last line
 
 
-def adopt_orphans() -> None:
+def adopt_orphans(*, adopt: bool = True) -> None:
     """Become the parent of every process that a command leaves behind, so that it is found (prctl(2))."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
@@ -99,7 +99,7 @@ def _end_orphans(process: subprocess.Popen[bytes]) -> list[str]:
             process.wait()
     deadline = time.monotonic() + _GRACE
     left: list[str] = []
-    while orphans := _living_children():
+    while orphans := living_children():
         if time.monotonic() > deadline:
             left += [_describe(pid) for pid in orphans]
             for pid in orphans:
@@ -109,7 +109,7 @@ def _end_orphans(process: subprocess.Popen[bytes]) -> list[str]:
     return left
 
 
-def _living_children() -> list[int]:
+def living_children() -> list[int]:
     """Reap what has ended and return the children that live (the command itself has been waited for)."""
     while True:
         try:

@@ -1,0 +1,55 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A step's command ends with everything that it started, in time, or the step is red."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import guard
+import paths
+import process
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Iterator[None]:
+    """Adopt orphans in this test's process, log elsewhere, and be impatient."""
+    monkeypatch.setattr(paths, "LOGS", tmp_path)
+    monkeypatch.setattr(process, "_GRACE", 0.3)
+    process.adopt_orphans()
+    yield
+    process.adopt_orphans(adopt=False)
+
+
+def test_the_output_of_each_command_comes_back_and_is_logged(tmp_path: Path) -> None:
+    run = process.Commands("step", {})
+    assert run("echo", "one") == "one\n"
+    assert run("sh", "-c", 'echo "$X"', X="two") == "two\n"
+    assert (tmp_path / "step.log").read_text() == "$ echo one\none\n$ sh -c 'echo \"$X\"'\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "limit", "reason"),
+    [
+        ("exit 3", 9.0, "sh ended with status 3"),
+        ("kill -9 $$", 9.0, "sh ended with status -9"),
+        ("sleep 60", 0.2, "did not end within"),
+        ("trap '' TERM; sleep 60 & wait; wait", 0.2, "did not end within"),
+        ("sleep 61 & exit 0", 9.0, "left processes behind: [0-9]+ sleep 61"),
+        ("setsid -f sleep 62 >/dev/null 2>&1", 9.0, "left processes behind: [0-9]+ sleep 62"),
+    ],
+)
+def test_red(script: str, limit: float, reason: str) -> None:
+    with pytest.raises(guard.Red, match=reason):
+        process.Commands("step", {})("sh", "-c", script, limit=limit)
+    assert process.living_children() == []
+
+
+def test_the_tail_is_the_end_of_the_log() -> None:
+    run = process.Commands("step", {})
+    run("seq", "200")
+    assert run.tail(2) == "199\n200"
