@@ -20,10 +20,10 @@ def main() -> int:
     """Resolve and write; return uv's status."""
     settings = pipconfig.read_settings(paths.VENV / "bin/pip")
     quiet = ["-q", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
-    command = [paths.VENV / "bin/uv", "pip", "compile", "--universal", "--python-version=3.11", *quiet]
+    command = [str(paths.VENV / "bin/uv"), "pip", "compile", "--universal", "--python-version=3.11", *quiet]
     environment = {**os.environ, **pipconfig.as_uv_environment(settings)}
     done = subprocess.run(
-        [*command, paths.CI / "requirements.in"], check=False, env=environment, stdout=subprocess.PIPE, text=True
+        [*command, str(paths.CI / "requirements.in")], check=False, env=environment, stdout=subprocess.PIPE, text=True
     )
     if done.returncode == 0:
         (paths.CI / "requirements.txt").write_text(_HEADER + done.stdout, encoding="utf-8")

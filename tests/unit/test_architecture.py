@@ -53,8 +53,9 @@ OWNERS = {
 # Rooms that answer the same for the same question: no file, no clock, no chance. What they may use is listed here.
 PURE_ROOMS = {"_decide", "_model", "_xml"}
 PURE_MODULES = {
-    "__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "fnmatch", "functools", "itertools", "math",
-    "operator", "posixpath", "re", "string", "typing", "urllib.parse",
+    "__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "fnmatch", "functools", "ipaddress",
+    "itertools", "math",
+    "operator", "posixpath", "re", "string", "typing", "unicodedata", "urllib.parse",
 }  # fmt: skip
 IMPURE_CALLS = {"input", "now", "open", "print", "today", "utcnow"}
 
@@ -62,6 +63,9 @@ IMPURE_CALLS = {"input", "now", "open", "print", "today", "utcnow"}
 FORBIDDEN_CALLS = {
     "__import__", "eval", "exec", "execv", "execve", "execvp", "fork", "import_module", "popen", "posix_spawn", "spawnv", "system",
 }  # fmt: skip
+
+# Who may all the same, and why: preflight asks the kernel as another user, which only a process of its own can become.
+EXCUSED_CALLS = {"module_utils._run.preflight": {"fork"}}
 
 MODULE_LINES = 120
 FILE_LINES = 400
@@ -153,7 +157,7 @@ def purity_faults(source: Source) -> t.Iterator[str]:
 
 
 def call_faults(source: Source) -> t.Iterator[str]:
-    for name in called(ast.parse(source.text)) & FORBIDDEN_CALLS:
+    for name in called(ast.parse(source.text)) & FORBIDDEN_CALLS - EXCUSED_CALLS.get(source.name, set()):
         yield f"nobody may call {name}"
 
 
