@@ -43,7 +43,8 @@ class Domain:
     """What the XML says about a domain.
 
     ``agent_connected`` is known of a running domain only. ``nvram`` is a path on the hypervisor or empty; ``tpm`` says
-    whether the domain has an emulated TPM.
+    whether the domain has an emulated TPM. ``qemu_ids`` are the user and group id that its QEMU runs as, where the live
+    XML tells them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Domain:
     agent_connected: bool = False
     nvram: str = ""
     tpm: bool = False
+    qemu_ids: tuple[int, int] | None = None
 
     def disk(self, name: str) -> Disk | None:
         """Return the disk of that target name, or ``None``."""

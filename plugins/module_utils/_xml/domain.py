@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
@@ -17,6 +18,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._xml.tree import Element
 
 _AGENT = "devices/channel/target[@name='org.qemu.guest_agent.0']"
+
+_DAC_LABEL = re.compile(r"\+?([0-9]+):\+?([0-9]+)\Z")
 
 # The attribute of <source> that says where the bytes are, by the type of the disk.
 _SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir"}
@@ -37,7 +40,14 @@ def parse_domain(xml: str, sizes: t.Mapping[str, int] | None = None) -> Domain:
         agent_connected=root.find(f"{_AGENT}[@state='connected']") is not None,
         nvram="" if nvram is None else (nvram.text or _source(nvram, nvram.get("type", "file"))).strip(),
         tpm=root.find("devices/tpm/backend[@type='emulator']") is not None,
+        qemu_ids=_ids(text_of(root, "seclabel[@model='dac']/label")),
     )
+
+
+def _ids(label: str) -> tuple[int, int] | None:
+    """Read user and group of a DAC label; libvirt writes ``+64055:+109`` for a running domain, others may use names."""
+    found = _DAC_LABEL.match(label)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _disk(node: Element, target: Element, sizes: t.Mapping[str, int]) -> Disk:

@@ -212,6 +212,24 @@ def test_tpm(backend: str, emulated: bool) -> None:
     assert domain_of(f"<tpm model='tpm-crb'>{backend}</tpm>").tpm is emulated
 
 
+@pytest.mark.parametrize(
+    ("labels", "ids"),
+    [
+        ("", None),
+        ("<seclabel type='dynamic' model='dac' relabel='yes'><label>+64055:+109</label></seclabel>", (64055, 109)),
+        ("<seclabel type='static' model='dac'><label>107:0</label></seclabel>", (107, 0)),
+        ("<seclabel type='static' model='dac'><label>qemu:kvm</label></seclabel>", None),
+        ("<seclabel type='none' model='dac'/>", None),
+        (
+            "<seclabel model='apparmor'><label>1:2</label></seclabel><seclabel model='dac'><label>+3:+4</label></seclabel>",
+            (3, 4),
+        ),
+    ],
+)
+def test_the_user_that_qemu_runs_as(labels: str, ids: tuple[int, int] | None) -> None:
+    assert domain_of(os=labels).qemu_ids == ids
+
+
 def test_name_and_uuid() -> None:
     domain = domain_of()
     assert (domain.name, domain.uuid) == ("web", UUID)
