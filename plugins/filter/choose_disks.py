@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -23,7 +21,8 @@ version_added: 0.1.0
 short_description: Choose disks of a domain by target name
 description:
   - Splits the disks of a domain into those that take part in a backup and those that do not, each with its reason.
-  - A name that no disk has is an error. A disk that cannot be backed up is left out with its reason, also when it
+  - A name that no disk has is a problem, as is nothing to take. A disk that cannot be backed up is left out with
+    its reason, also when it
     is named.
   - Disks that nobody writes to, such as an inserted CD, take part only when they are named.
 positional: include, exclude
@@ -62,29 +61,38 @@ _value:
       description: The others, as C(name) and C(reason).
       type: list
       elements: dict
+    problem:
+      description: What is wrong with the wish, empty when nothing is.
+      type: str
 """
 
 
 def choose_disks(disks: list[Disk], include: Names = (), exclude: Names = ()) -> dict[str, t.Any]:
-    """Split the disks into those to take and those to skip."""
-    known = [disk["name"] for disk in disks]
-    wanted = names(include, "backup_include_disks", known)
-    unwanted = names(exclude, "backup_exclude_disks", known)
+    """Split the disks into those to take and those to skip, or say what is wrong with the wish."""
+    wanted, unwanted = names(include), names(exclude)
     reasons = {disk["name"]: why_not(disk, wanted, unwanted) for disk in disks}
-    return {
-        "take": [disk for disk in disks if not reasons[disk["name"]]],
-        "skipped": [{"name": name, "reason": reason} for name, reason in reasons.items() if reason],
-    }
+    take = [disk for disk in disks if not reasons[disk["name"]]]
+    skipped = [{"name": name, "reason": reason} for name, reason in reasons.items() if reason]
+    known = [disk["name"] for disk in disks]
+    problems = [unknown("backup_include_disks", wanted, known), unknown("backup_exclude_disks", unwanted, known)]
+    if not take:
+        reason = "; ".join(f"{disk['name']}: {disk['reason']}" for disk in skipped) or "it has none"
+        problems.append(f"the domain has no disk to back up ({reason})")
+    return {"take": take, "skipped": skipped, "problem": next((problem for problem in problems if problem), "")}
 
 
-def names(value: Names, parameter: str, known: list[str]) -> list[str]:
-    """Return the names of a list or of a text with commas, all of them known."""
-    entries = value.split(",") if isinstance(value, str) else list(value)
-    chosen = [str(entry).strip() for entry in entries if str(entry).strip()]
-    for name in chosen:
-        if name not in known:
-            raise AnsibleFilterError(f"{parameter}: the domain has no disk {name!r}; its disks are {', '.join(known)}.")
-    return chosen
+def names(value: Names) -> list[str]:
+    """Return the names of a list or of a text with commas."""
+    entries = value.split(",") if isinstance(value, str) else [str(entry) for entry in value]
+    return [entry.strip() for entry in entries if entry.strip()]
+
+
+def unknown(parameter: str, chosen: list[str], known: list[str]) -> str:
+    """Return what is wrong with a list that names a disk which the domain does not have."""
+    strangers = [name for name in chosen if name not in known]
+    if not strangers:
+        return ""
+    return f"{parameter}: the domain has no disk '{strangers[0]}'; its disks are {', '.join(known) or 'none'}"
 
 
 def why_not(disk: Disk, wanted: list[str], unwanted: list[str]) -> str:

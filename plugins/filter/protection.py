@@ -58,24 +58,33 @@ _value:
       description: Units, hypervisors and names that are not, with C(name) and C(reason).
       type: list
       elements: dict
+    left_out:
+      description: Names of units that C(--limit) left out, while it named another domain of the same hypervisor.
+      type: list
+      elements: str
 """
 
 NOT_REACHED = (
-    "--limit leaves it out: add '*@<hypervisor>' to the limit, or set virt_backup_hypervisors instead of a limit"
+    "--limit names its hypervisor but no domain of it: add '*@<hypervisor>' to the limit, or set "
+    "virt_backup_hypervisors instead of a limit"
 )
 LOST = "it did not come to its end: its hypervisor became unreachable, or the run was stopped"
 
 
 def protection(hostvars: Mapping[str, Data], hypervisors: list[str], units: list[str]) -> Data:
     """Return who is protected and who is not."""
-    results = [unit_result(hostvars[unit], unit) for unit in sorted(units)]
-    protected = [result for result in results if result["protected"]]
-    problems = [problem for name in sorted(hypervisors) for problem in hypervisor_problems(hostvars[name], name)]
+    begun = [unit for unit in sorted(units) if hostvars[unit].get("virt_backup_begun")]
+    results = [unit_result(hostvars[unit], unit) for unit in begun]
+    named = {hostvars[unit]["virt_backup_hypervisor"] for unit in begun}
+    waiting = [unit for unit in sorted(units) if unit not in begun]
+    missed = [unit for unit in waiting if hostvars[unit]["virt_backup_hypervisor"] not in named]
     unprotected = [result for result in results if not result["protected"]]
-    unprotected += problems + unmatched(hostvars, hypervisors)
+    unprotected += [unprotected_result(unit, NOT_REACHED) for unit in missed]
+    unprotected += [problem for name in sorted(hypervisors) for problem in hypervisor_problems(hostvars[name], name)]
     return {
-        "protected": protected,
-        "unprotected": unprotected,
+        "protected": [result for result in results if result["protected"]],
+        "unprotected": unprotected + unmatched(hostvars, hypervisors),
+        "left_out": [unit for unit in waiting if unit not in missed],
     }
 
 
@@ -83,13 +92,18 @@ def unit_result(variables: Data, name: str) -> Data:
     """Return the result of one unit; one that never ended is not protected."""
     if "backup_result" in variables:
         return {**variables["backup_result"], "name": name}
-    return {"name": name, "protected": False, "reason": LOST if variables.get("virt_backup_begun") else NOT_REACHED}
+    return unprotected_result(name, LOST)
+
+
+def unprotected_result(name: str, reason: str) -> Data:
+    """Return the result of something that is not protected."""
+    return {"name": name, "protected": False, "reason": reason}
 
 
 def hypervisor_problems(variables: Data, name: str) -> list[Data]:
     """Return why the domains of a hypervisor are not even known, if so."""
     problem = variables.get("virt_backup_problem", LOST)
-    return [{"name": name, "protected": False, "reason": problem}] if problem else []
+    return [unprotected_result(name, problem)] if problem else []
 
 
 def unmatched(hostvars: Mapping[str, Data], hypervisors: list[str]) -> list[Data]:

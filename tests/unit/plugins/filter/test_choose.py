@@ -9,7 +9,6 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
 from ansible_collections.virt.backup.plugins.filter.choose_disks import choose_disks
 from ansible_collections.virt.backup.plugins.filter.choose_domains import choose_domains
@@ -73,9 +72,19 @@ def test_choose_disks(include: t.Any, exclude: t.Any, taken: str, skipped: dict[
     assert {entry["name"]: entry["reason"] for entry in result["skipped"]} == skipped
 
 
-@pytest.mark.parametrize("parameter", ["include", "exclude"])
-def test_unknown_disk_is_refused(parameter: str) -> None:
-    with pytest.raises(
-        AnsibleFilterError, match=f"backup_{parameter}_disks: the domain has no disk 'vdx'.*vda, vdb, sda, sdb"
-    ):
-        choose_disks(DISKS, **{parameter: ["vda", "vdx"]})
+@pytest.mark.parametrize(
+    ("include", "exclude", "problem"),
+    [
+        ("", "", ""),
+        ("vda,vdx", "", "backup_include_disks: the domain has no disk 'vdx'; its disks are vda, vdb, sda, sdb"),
+        ("", ["vdx"], "backup_exclude_disks: the domain has no disk 'vdx'; its disks are vda, vdb, sda, sdb"),
+        ("sda", "", "the domain has no disk to back up (vda: not in backup_include_disks; vdb: not in"),
+    ],
+)
+def test_problems(include: t.Any, exclude: t.Any, problem: str) -> None:
+    found = choose_disks(DISKS, include, exclude)["problem"]
+    assert found.startswith(problem) if problem else found == ""
+
+
+def test_a_domain_without_disks_is_a_problem() -> None:
+    assert choose_disks([])["problem"] == "the domain has no disk to back up (it has none)"

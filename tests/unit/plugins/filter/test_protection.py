@@ -12,7 +12,10 @@ from ansible_collections.virt.backup.plugins.filter.protection import LOST, NOT_
 from ansible_collections.virt.backup.plugins.filter.result_lines import result_lines
 
 DISK = {"name": "vda", "level": "full", "reason": "it is new"}
+ON_HV1 = {"virt_backup_hypervisor": "hv1"}
+BEGUN = {**ON_HV1, "virt_backup_begun": True}
 GOOD = {
+    **BEGUN,
     "backup_result": {
         "domain": "web",
         "protected": True,
@@ -20,9 +23,9 @@ GOOD = {
         "disks": [DISK],
         "skipped": [{"name": "sda", "reason": "the cdrom drive is empty"}],
         "warnings": ["a checkpoint stayed"],
-    }
+    },
 }
-BAD = {"backup_result": {"domain": "db", "protected": False, "reason": "it is off"}}
+BAD = {**BEGUN, "backup_result": {"domain": "db", "protected": False, "reason": "it is off"}}
 
 
 def hypervisor(*unmatched: str, problem: str = "") -> dict[str, t.Any]:
@@ -50,9 +53,19 @@ def test_results() -> None:
     ]
 
 
-def test_units_without_a_result() -> None:
-    hosts = {"hv1": hypervisor(), "a@hv1": {"virt_backup_begun": True}, "b@hv1": {}}
-    assert reasons(hosts) == {"a@hv1": LOST, "b@hv1": NOT_REACHED}
+def test_a_unit_that_did_not_end_is_not_protected() -> None:
+    assert reasons({"hv1": hypervisor(), "a@hv1": BEGUN}) == {"a@hv1": LOST}
+
+
+def test_a_limit_to_hypervisors_is_not_green() -> None:
+    other = {"virt_backup_hypervisor": "hv2"}
+    hosts = {"hv1": hypervisor(), "hv2": hypervisor(), "a@hv1": GOOD, "b@hv2": other, "c@hv2": other}
+    assert reasons(hosts) == {"b@hv2": NOT_REACHED, "c@hv2": NOT_REACHED}
+
+
+def test_a_limit_to_domains_leaves_the_others_out() -> None:
+    summary = protection({"hv1": hypervisor(), "a@hv1": GOOD, "b@hv1": ON_HV1}, ["hv1"], ["a@hv1", "b@hv1"])
+    assert (summary["unprotected"], summary["left_out"]) == ([], ["b@hv1"])
 
 
 def test_hypervisors_with_a_problem() -> None:
