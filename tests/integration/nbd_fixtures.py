@@ -97,7 +97,7 @@ def qemu_nbd(image: Path, *options: str, image_format: str = "qcow2", export: st
     socket, pid_file = image.with_suffix(".sock"), image.with_suffix(".pid")
     shared = () if any(option.startswith("--shared") for option in options) else ("--shared=0",)
     options = (*options, *shared, *(("-x", export) if export else ()))
-    words = ["-t", "-f", image_format, "-k", socket, "--fork", "--pid-file", pid_file, *options]
+    words: list[str | Path] = ["-t", "-f", image_format, "-k", socket, "--fork", "--pid-file", pid_file, *options]
     run("qemu-nbd", *words, image)
     with _running(pid_file, socket, signal.SIGTERM) as server:
         yield server

@@ -149,6 +149,7 @@ def test_errors_of_what_is_not_asked_for_do_not_matter(tmp_path: Path, source: P
         (
             "--filter=blocksize-policy",
             "blocksize-minimum=65536",
+            "blocksize-preferred=65536",
             "blocksize-maximum=256K",
             "blocksize-error-policy=error",
         ),
@@ -244,7 +245,7 @@ def test_every_kill_between_the_renames_is_safe(
         image = ImageRequest(server.uri(), str(out / "a.qcow2"), source_id=source_id)
         return ExtractRequest(images=(image,), force=force)
 
-    steps = {"rename": os.rename, "unlink": os.unlink}
+    steps: dict[str, t.Callable[..., None]] = {"rename": os.rename, "unlink": os.unlink}
 
     def run_killed_at(server: nbd.Server, kill_at: int, *, force: bool) -> None:
         done = 0
