@@ -27,6 +27,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.repository_file
     create_repository,
     foreign_names,
     open_repository,
+    sweep,
 )
 
 DEFAULT_MODE = 0o700
@@ -64,10 +65,13 @@ def ensure_repository(request: RepositoryRequest, *, check: bool) -> Outcome:
     if existing is None:
         after["repository"] = {"path": path, "format": FORMAT}
     changed = before != after
-    if check or not changed:
+    if check:
         return Outcome(changed, {"repository": existing and _result(existing)}, before, after)
+    if os.path.isdir(path):
+        sweep(path)
     repository = existing or _create(path)
-    _apply(path, rights)
+    if changed:
+        _apply(path, rights)
     after["repository"] = _result(repository)
     return Outcome(changed, {"repository": _result(repository)}, before, after)
 

@@ -35,7 +35,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
     from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import Repository
 
-_BRIEF = 600
+# A removal is this process and no run; whoever finds its lock later than this knows that the process died.
+_BRIEF = 60
 
 
 @dataclasses.dataclass(frozen=True)

@@ -243,6 +243,7 @@ def release(paths: DomainPaths, token: str) -> bool:
         if found is None or found.token != token:
             return False
         os.unlink(paths.lock)
+        _sweep(paths)
         fsync_directory(paths.root)
     return True
 

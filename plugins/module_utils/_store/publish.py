@@ -6,8 +6,8 @@
 
 """The write path of a restore point, step by step. The rename in :func:`commit` is the only commit point.
 
-``docs/internals/repository.md`` says for each step what a kill after it leaves. ``step`` is told the name of each step
-when it is done; the tests kill there.
+``docs/internals/repository.md`` says for each step what a kill after it leaves. A test kills before each system call
+that changes anything, and lets the next run clean up.
 """
 
 from __future__ import annotations
@@ -29,16 +29,10 @@ from ansible_collections.virt.backup.plugins.module_utils._store.staging_file im
 
 if t.TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.staging import Staging
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
-
-    Step = Callable[[str], None]
-
-
-def no_step(name: str) -> None:
-    """Do nothing between the steps."""
 
 
 def make_domain(paths: DomainPaths) -> None:
@@ -47,24 +41,21 @@ def make_domain(paths: DomainPaths) -> None:
         make_directory(paths.root)
 
 
-def make_staging(paths: DomainPaths, staging: Staging, step: Step = no_step) -> str:
+def make_staging(paths: DomainPaths, staging: Staging) -> str:
     """Make the staging directory of a run that holds the lock, and return its path.
 
     It gets its name only when ``staging.json`` is in it: a staging that can't say whose it is does not exist.
     """
     new, named = paths.new(staging.id), paths.staging(staging.id)
     make_directory(new)
-    step("new")
     write_file(os.path.join(new, STAGING_FILE), [staging_bytes(staging)])
     fsync_directory(new)
-    step("staging_file")
     os.rename(new, named)
     fsync_directory(paths.root)
-    step("staging")
     return named
 
 
-def add_files(directory: str, files: Sequence[tuple[str, Iterable[bytes]]], step: Step = no_step) -> list[str]:
+def add_files(directory: str, files: Sequence[tuple[str, Iterable[bytes]]]) -> list[str]:
     """Write the small files, and the manifest last of all; on an error, take the new ones away again.
 
     Returns the paths that were not there before, for a caller that fails later.
@@ -77,7 +68,6 @@ def add_files(directory: str, files: Sequence[tuple[str, Iterable[bytes]]], step
             write_file(path, chunks)
             if fresh:
                 written.append(path)
-            step(f"file:{name}")
     except BaseException:
         for path in written:
             os.unlink(path)
@@ -85,7 +75,7 @@ def add_files(directory: str, files: Sequence[tuple[str, Iterable[bytes]]], step
     return written
 
 
-def settle(directory: str, names: Iterable[str], step: Step = no_step) -> None:
+def settle(directory: str, names: Iterable[str]) -> None:
     """Give files that others wrote into the staging the repository's rights, and make their content durable."""
     for name in names:
         descriptor = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NOFOLLOW)
@@ -94,10 +84,9 @@ def settle(directory: str, names: Iterable[str], step: Step = no_step) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        step(f"sync:{name}")
 
 
-def commit(paths: DomainPaths, identifier: str, token: str, now: datetime.datetime, step: Step = no_step) -> str:
+def commit(paths: DomainPaths, identifier: str, token: str, now: datetime.datetime) -> str:
     """Publish: the one rename, done while the guard keeps everybody out and the token is known to be right."""
     staging, final = paths.staging(identifier), paths.point(identifier)
     with contextlib.suppress(FileNotFoundError):
@@ -105,14 +94,10 @@ def commit(paths: DomainPaths, identifier: str, token: str, now: datetime.dateti
     if not os.path.isfile(os.path.join(staging, MANIFEST)):
         raise AssertionError("Contract violation: commit without a manifest")
     fsync_directory(staging)
-    step("staging_synced")
     with lock.guard(paths):
         lock.renew(paths, token, now)
         if os.path.lexists(final):
             raise StateError(f"{final} exists already; nothing was published.")
-        step("renewed")
         os.rename(staging, final)
-        step("renamed")
         fsync_directory(paths.root)
-    step("published")
     return final

@@ -11,6 +11,7 @@ A repository on a file system that isn't mounted shows an empty directory; that 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
@@ -75,16 +76,25 @@ def foreign_names(path: str) -> list[str]:
     return sorted(name for name in os.listdir(path) if name not in _HARMLESS and not name.startswith(f"{NAME}."))
 
 
+def sweep(path: str) -> None:
+    """Remove what a kill while ``repository.json`` was made has left."""
+    for name in os.listdir(path):
+        if name.startswith(f"{NAME}."):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(path, name))
+
+
 def create_repository(path: str, now: datetime.datetime) -> Repository:
     """Write ``repository.json`` exclusively: of two that try at once, one wins and both then read the same id."""
     content = dump_json({"format": FORMAT, "id": secrets.token_hex(6), "created": show_moment(now)})
     temporary = write_temporary(path, [content], NAME)
     try:
         os.link(temporary, os.path.join(path, NAME))
-    except FileExistsError:
-        pass
+    except (FileExistsError, FileNotFoundError):
+        pass  # somebody else makes it at the same moment
     finally:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
     fsync_directory(path)
     return open_repository(path)
 

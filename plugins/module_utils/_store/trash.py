@@ -12,35 +12,39 @@ takes for a restore point and which the next run finishes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._store.files import fsync_directory
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import NEW, TRASH, is_id
-from ansible_collections.virt.backup.plugins.module_utils._store.publish import no_step
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
-    from ansible_collections.virt.backup.plugins.module_utils._store.publish import Step
 
 
-def discard(paths: DomainPaths, identifier: str, directory: str, step: Step = no_step) -> None:
+def _delete(path: str) -> None:
+    """Delete a tree. Another run may finish the same removal at the same time; then it is gone all the sooner."""
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+
+def discard(paths: DomainPaths, identifier: str, directory: str) -> None:
     """Take the name from ``directory``, the staging or the restore point ``identifier``: it is removed now."""
     target = paths.trash(identifier)
     if os.path.lexists(target):
-        shutil.rmtree(target)
+        _delete(target)
     os.rename(directory, target)
-    step("discarded")
     fsync_directory(paths.root)
 
 
-def empty(paths: DomainPaths, identifier: str, step: Step = no_step) -> None:
+def empty(paths: DomainPaths, identifier: str) -> None:
     """Delete what is left of a removed directory, and of one whose making was interrupted."""
     for path in (paths.trash(identifier), paths.new(identifier)):
         if os.path.lexists(path):
-            shutil.rmtree(path)
-            step("emptied")
+            _delete(path)
     fsync_directory(paths.root)
 
 
@@ -60,7 +64,7 @@ def finish(paths: DomainPaths) -> list[str]:
     """Finish interrupted removals, and return their paths. Only under the lock: a ``.new`` may be in the making."""
     done = unfinished(paths)
     for path in done:
-        shutil.rmtree(path)
+        _delete(path)
     if done:
         fsync_directory(paths.root)
     return done
