@@ -17,7 +17,11 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.backup_request
     check_against_domain,
     check_request,
 )
-from ansible_collections.virt.backup.plugins.module_utils._libvirt import CHECKPOINT_INCONSISTENT, connect
+from ansible_collections.virt.backup.plugins.module_utils._libvirt import (
+    CHECKPOINT_INCONSISTENT,
+    OPERATION_FAILED,
+    connect,
+)
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
     BackupError,
     InputError,
@@ -34,7 +38,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.backup_report imp
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation, observe, require_running
 from ansible_collections.virt.backup.plugins.module_utils._run.preflight import check_places, remove_leftovers
-from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, frozen
+from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, foresee_freeze, frozen
 from ansible_collections.virt.backup.plugins.module_utils._run.schema import check_schema
 from ansible_collections.virt.backup.plugins.module_utils._xml.backup import build_backup, parse_backup
 from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import build_checkpoint
@@ -44,7 +48,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
     from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
 
-_QUOTED = re.compile(r"'([^']*)'")
+# Whole names: "vda" in the checkpoint "nightly-vda.1" is no disk.
+_NAMES = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +78,7 @@ def start_backup(request: BackupRequest, *, check: bool) -> Outcome:
         if seen.job is not None:
             return _already_active(request, seen, documents)
         _refuse_known_checkpoint(request, seen)
+        foresee_freeze(seen.domain, request.quiesce)
         leftovers = check_places(request, documents.plan, seen.domain) if hypervisor.is_local else []
         if check:
             return _planned(documents, request, seen, leftovers)
@@ -133,7 +139,7 @@ def _planned(documents: _Documents, request: BackupRequest, seen: Observation, l
         },
         before=job_state(None),
         after=job_state(plan.job),
-        warnings=_plan_warnings(request, documents),
+        warnings=(*_plan_warnings(request, documents), *foresee_freeze(seen.domain, request.quiesce)),
     )
 
 
@@ -151,14 +157,9 @@ def _begin(
     handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents, leftovers: list[str]
 ) -> Outcome:
     try:
-        with frozen(handle, request.quiesce, has_agent=seen.domain.agent_connected) as freeze:
+        with frozen(handle, request.quiesce, seen.domain) as freeze:
             documents = _begin_with_fallback(handle, request, seen, documents)
-        job_xml = handle.job_xml()
-        if job_xml is None:
-            raise StateError(
-                f"The backup job of domain '{handle.name}' ended as soon as it had begun; look at the domain."
-            )
-        job = parse_backup(job_xml)
+        job = _begun_job(handle, documents.plan.job)
     except BaseException as error:
         _undo(handle, request, documents, error)
         raise
@@ -173,6 +174,21 @@ def _begin(
         before=job_state(None),
         after=job_state(job),
         warnings=(*_plan_warnings(request, documents), *freeze.warnings),
+    )
+
+
+def _begun_job(handle: DomainHandle, planned: BackupJob) -> BackupJob:
+    """Return the job as libvirt made it; a push of little data may be over by now, and then it was as planned."""
+    job_xml = handle.job_xml()
+    if job_xml is not None:
+        return parse_backup(job_xml)
+    record = handle.completed_backup() if planned.mode == "push" else None
+    if record is not None and record["success"]:
+        return planned
+    why = f": {record['errmsg']}" if record is not None and record["errmsg"] else ""
+    raise StateError(
+        f"The backup job of domain '{handle.name}' ended as soon as it had begun{why}; look at the domain, and start "
+        "the backup again."
     )
 
 
@@ -198,11 +214,14 @@ def _begin_with_fallback(
 
 
 def _refused_disk(error: LibvirtFailure, plan: BackupPlan) -> str:
-    """Return the disk whose bitmap libvirt names as broken; its messages are translated, the quoted names are not."""
+    """Return the disk whose bitmap libvirt names as broken, empty for another error or none of our disks.
+
+    The daemon may speak any language, quotes and all: of our incremental disks it is the one whose name comes last.
+    """
     if error.code != CHECKPOINT_INCONSISTENT:
         return ""
     incremental = [disk.name for disk in plan.job.participating if disk.incremental]
-    return next((name for name in reversed(_QUOTED.findall(error.text)) if name in incremental), "")
+    return next((name for name in reversed(_NAMES.findall(error.text)) if name in incremental), "")
 
 
 def _undo(handle: DomainHandle, request: BackupRequest, documents: _Documents, error: BaseException) -> None:
@@ -213,11 +232,16 @@ def _undo(handle: DomainHandle, request: BackupRequest, documents: _Documents, e
         if job_xml is not None and _is_ours(parse_backup(job_xml), documents.plan.job):
             handle.abort_job()
             handle.wait_until_job_ended(request.timeout)
-        if name:
+        if name and not _exists_already(error, name):
             handle.delete_checkpoint(name)
     except BackupError as second:
         if isinstance(error, BackupError):
             error.note(second.message)
+
+
+def _exists_already(error: BaseException, name: str) -> bool:
+    """Whether libvirt refused the checkpoint since there is one of that name: somebody else's, made a moment ago."""
+    return isinstance(error, LibvirtFailure) and error.code == OPERATION_FAILED and name in error.text
 
 
 def _is_ours(active: BackupJob, wanted: BackupJob) -> bool:

@@ -15,16 +15,23 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.checkpoint_goa
     check_goal,
     checkpoint_disks,
     differences,
+    excerpt,
 )
 from ansible_collections.virt.backup.plugins.module_utils._decide.level import why_unusable
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, LibvirtFailure, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
+    BackupError,
+    InputError,
+    LibvirtFailure,
+    StateError,
+)
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe, require_running
-from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, frozen
-from ansible_collections.virt.backup.plugins.module_utils._run.schema import check_schema
+from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, foresee_freeze, frozen
+from ansible_collections.virt.backup.plugins.module_utils._run.schema import check_schema, complaint_of
 from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import (
     build_checkpoint,
+    domain_uuid,
     for_redefinition,
     parse_checkpoint,
     without_bitmaps,
@@ -102,9 +109,10 @@ def _ensure_present(handle: DomainHandle, goal: CheckpointGoal, seen: Observatio
     require_running(seen, "a checkpoint")
     xml = build_checkpoint(goal.name, disks, goal.description)
     check_schema(xml, "domaincheckpoint")
+    foreseen = Freeze(warnings=foresee_freeze(seen.domain, goal.quiesce))
     if check:
-        return _present(parse_checkpoint(xml), xml, before=None)
-    with frozen(handle, goal.quiesce, has_agent=seen.domain.agent_connected) as freeze:
+        return _present(parse_checkpoint(xml), xml, before=None, freeze=foreseen)
+    with frozen(handle, goal.quiesce, seen.domain) as freeze:
         handle.create_checkpoint(xml)
     created = handle.checkpoint_xml(goal.name) or xml
     return _present(parse_checkpoint(created), created, before=None, freeze=freeze)
@@ -118,14 +126,43 @@ def _refuse_different(goal: CheckpointGoal, words: list[str]) -> None:
         )
 
 
-def _ensure_redefined(handle: DomainHandle, goal: CheckpointGoal, seen: Observation, *, check: bool) -> Outcome:
-    wanted = parse_checkpoint(goal.redefine_xml)
+_REDEFINE = "take the XML from virsh checkpoint-dumpxml or from a restore point's checkpoint.xml"
+
+
+def _bad_xml(goal: CheckpointGoal, problem: str, remedy: str = _REDEFINE) -> InputError:
+    return InputError("redefine_xml", excerpt(goal.redefine_xml), problem, remedy)
+
+
+def _definition(goal: CheckpointGoal) -> Checkpoint:
+    """Read the definition that is to be given back, and refuse what is none of this checkpoint."""
+    try:
+        wanted = parse_checkpoint(goal.redefine_xml)
+    except BackupError as error:
+        raise _bad_xml(goal, f"is no checkpoint: {error.message.rstrip('.')}") from error
     if wanted.name != goal.name:
         remedy = f"give name: {wanted.name}, or the XML of that checkpoint"
         raise InputError("name", goal.name, f"is not the name in redefine_xml, which is {wanted.name!r}", remedy)
     if not wanted.creation_time:
-        remedy = "take the XML from virsh checkpoint-dumpxml or from a restore point's checkpoint.xml"
-        raise InputError("redefine_xml", goal.name, "has no creationTime", remedy)
+        raise _bad_xml(goal, "has no creationTime")
+    return wanted
+
+
+def _check_fitting(goal: CheckpointGoal, fitting: str, left_out: list[str], seen: Observation) -> None:
+    """Refuse what libvirt would refuse, in check mode too."""
+    uuid = domain_uuid(fitting)
+    if uuid not in ("", seen.domain.uuid):
+        problem = f"is of the domain with UUID {uuid}, and '{seen.domain.name}' has {seen.domain.uuid}"
+        raise _bad_xml(goal, problem, "give the XML of a checkpoint of this domain")
+    if not any(disk.bitmap for disk in parse_checkpoint(fitting).disks):
+        gone = f" (it has no {', '.join(left_out)})" if left_out else ""
+        raise _bad_xml(goal, f"covers no disk of domain '{seen.domain.name}'{gone}", "there is nothing to redefine")
+    complaint = complaint_of(fitting, "domaincheckpoint")
+    if complaint:
+        raise _bad_xml(goal, f"is not what this host's libvirt takes: {complaint}")
+
+
+def _ensure_redefined(handle: DomainHandle, goal: CheckpointGoal, seen: Observation, *, check: bool) -> Outcome:
+    _definition(goal)
     disks = [disk.name for disk in seen.domain.disks]
     fitting, left_out = for_redefinition(goal.redefine_xml, disks, seen.checkpoints_by_name)
     found = seen.checkpoints_by_name.get(goal.name)
@@ -133,6 +170,7 @@ def _ensure_redefined(handle: DomainHandle, goal: CheckpointGoal, seen: Observat
         bitmaps = {disk.name: disk.bitmap for disk in parse_checkpoint(fitting).disks}
         _refuse_different(goal, differences(goal, bitmaps, found))
         return _present(found, handle.checkpoint_xml(goal.name) or "", before=found)
+    _check_fitting(goal, fitting, left_out, seen)
     if goal.validate:
         require_running(seen, "validate")
     if not check:
@@ -187,7 +225,10 @@ def _delete_one(handle: DomainHandle, name: str, seen: Observation) -> list[str]
             raise
     kept = [disk for disk in seen.checkpoints_by_name[name].disks if disk.bitmap and disk.name not in lost]
     if kept:
-        handle.create_checkpoint(without_bitmaps(xml, lost), redefine=True)
+        # A disk that was unplugged has lost its bitmap for this domain too, and libvirt takes no name it does not know.
+        disks = [disk.name for disk in seen.domain.disks]
+        fitting, _gone = for_redefinition(without_bitmaps(xml, lost), disks, seen.checkpoints_by_name)
+        handle.create_checkpoint(fitting, redefine=True)
     handle.delete_checkpoint(name, metadata_only=not kept)
     return lost
 

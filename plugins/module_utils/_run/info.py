@@ -11,7 +11,11 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.capability import why_no_backup, why_not_by_default
-from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_checkpoint_name, check_printable
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
+    check_checkpoint_name,
+    check_given,
+    check_printable,
+)
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
@@ -25,10 +29,13 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob
     from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation
 
+_URI = "a connection URI such as qemu:///system"
+
 
 def checkpoint_info(uri: str, domain: str, *, name: str, size: bool) -> Outcome:
     """Return the checkpoints of a domain, parents first; all of them, or the one that is named."""
-    check_printable("domain", domain)
+    check_given("uri", uri, _URI)
+    check_given("domain", domain, "a name or UUID")
     if name:
         check_checkpoint_name("name", name)
     with connect(uri) as hypervisor:
@@ -45,6 +52,7 @@ def checkpoint_info(uri: str, domain: str, *, name: str, size: bool) -> Outcome:
 
 def backup_info(uri: str, domain: str, *, secure: bool) -> Outcome:
     """Return what a backup would meet: of one domain, or (without one) the list of the hypervisor's domains."""
+    check_given("uri", uri, _URI)
     check_printable("domain", domain)
     with connect(uri) as hypervisor:
         result: dict[str, t.Any] = {

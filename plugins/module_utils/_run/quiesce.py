@@ -20,6 +20,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
+    from ansible_collections.virt.backup.plugins.module_utils._model.disk import Domain
 
 # Longer than a freeze plus a begin may take; a guest that stays frozen so long has lost us.
 _WATCHDOG_SECONDS = 180.0
@@ -34,18 +35,36 @@ class Freeze:
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
+def foresee_freeze(domain: Domain, wish: str) -> list[str]:
+    """Return in words why the wish to freeze will not come true, empty when it may.
+
+    :raises StateError: it is required, and the domain has no connected guest agent.
+    """
+    if wish == "never" or domain.agent_connected:
+        return []
+    sentence = f"domain '{domain.name}' has no connected guest agent (channel org.qemu.guest_agent.0)"
+    if wish == "require":
+        raise StateError(
+            f"quiesce: require cannot be met: {sentence}; start qemu-guest-agent in it or use quiesce: try."
+        )
+    return [f"Not frozen: {sentence}; the backup is crash-consistent."]
+
+
 @contextlib.contextmanager
-def frozen(handle: DomainHandle, wish: str, *, has_agent: bool) -> Iterator[Freeze]:
+def frozen(handle: DomainHandle, wish: str, domain: Domain) -> Iterator[Freeze]:
     """Hold the guest frozen (``never``, ``try`` or ``require``) while the body runs.
 
     The thaw follows a freeze that failed as well: it may have frozen and only its answer got lost. A watchdog process,
     armed before the freeze, thaws when this process is killed.
     """
-    outcome = Freeze()
-    if wish == "never" or not _may_freeze(handle, wish, has_agent, outcome):
+    outcome = Freeze(warnings=foresee_freeze(domain, wish))
+    if wish == "never" or outcome.warnings:
         yield outcome
         return
-    watchdog = ThawWatchdog(handle.uri, handle.uuid, _WATCHDOG_SECONDS)
+    watchdog = _armed(handle, wish, outcome)
+    if watchdog is None:
+        yield outcome
+        return
     began = time.monotonic()
     try:
         _freeze(handle, wish, outcome)
@@ -56,16 +75,15 @@ def frozen(handle: DomainHandle, wish: str, *, has_agent: bool) -> Iterator[Free
             outcome.seconds = round(time.monotonic() - began, 3)
 
 
-def _may_freeze(handle: DomainHandle, wish: str, has_agent: bool, outcome: Freeze) -> bool:
-    if has_agent:
-        return True
-    sentence = f"domain '{handle.name}' has no connected guest agent (channel org.qemu.guest_agent.0)"
-    if wish == "require":
-        raise StateError(
-            f"quiesce: require cannot be met: {sentence}; start qemu-guest-agent in it or use quiesce: try."
-        )
-    outcome.warnings.append(f"Not frozen: {sentence}; the backup is crash-consistent.")
-    return False
+def _armed(handle: DomainHandle, wish: str, outcome: Freeze) -> ThawWatchdog | None:
+    """Return the watchdog, or ``None`` when it cannot be had and the wish was only to try."""
+    try:
+        return ThawWatchdog(handle.uri, handle.uuid, _WATCHDOG_SECONDS)
+    except BackupError as error:
+        if wish == "require":
+            raise
+        outcome.warnings.append(f"The backup is crash-consistent: {error.message}")
+        return None
 
 
 def _freeze(handle: DomainHandle, wish: str, outcome: Freeze) -> None:

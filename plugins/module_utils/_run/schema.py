@@ -16,15 +16,18 @@ from ansible_collections.virt.backup.plugins.module_utils._xml.tree import schem
 _SCHEMA_DIRECTORY = "/usr/share/libvirt/schemas"
 
 
-def check_schema(document: str, schema: str) -> None:
-    """Raise when ``document`` is not what the schema (``domainbackup`` or ``domaincheckpoint``) allows.
+def complaint_of(document: str, schema: str) -> str:
+    """Return why ``document`` is not what the schema (``domainbackup`` or ``domaincheckpoint``) allows, empty if it is.
 
     A host without the schema files leaves the check to the daemon, which makes it first of all (error 92).
     """
     path = os.path.join(_SCHEMA_DIRECTORY, f"{schema}.rng")
-    if not os.path.exists(path):
-        return
-    complaint = schema_complaint(document, path)
+    return schema_complaint(document, path) if os.path.exists(path) else ""
+
+
+def check_schema(document: str, schema: str) -> None:
+    """Raise when generated XML is not what the schema allows."""
+    complaint = complaint_of(document, schema)
     if complaint:
         raise BackupError(
             f"The {schema} XML does not satisfy this host's libvirt: {complaint}. "

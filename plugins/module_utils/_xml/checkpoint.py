@@ -52,6 +52,11 @@ def parse_checkpoint(xml: str, *, measured: bool = False) -> Checkpoint:
     )
 
 
+def domain_uuid(xml: str) -> str:
+    """Return the UUID of the domain inside a checkpoint's XML, empty when it holds none."""
+    return text_of(parse(xml), "domain/uuid").lower()
+
+
 def _number(what: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise BackupError(f"The checkpoint's {what} is {text!r}, which is no number.")

@@ -12,6 +12,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.checkpoint impo
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import (
     build_checkpoint,
+    domain_uuid,
     for_redefinition,
     parse_checkpoint,
     without_bitmaps,
@@ -129,6 +130,14 @@ def test_a_comment_in_a_saved_checkpoint_is_no_disk() -> None:
 def test_what_is_no_checkpoint_is_an_error_of_ours(xml: str) -> None:
     with pytest.raises(BackupError):
         parse_checkpoint(xml)
+
+
+@pytest.mark.parametrize(
+    ("domain", "uuid"),
+    [("", ""), ("<domain><uuid>7B1F</uuid></domain>", "7b1f"), ("<domain><name>a</name></domain>", "")],
+)
+def test_domain_uuid(domain: str, uuid: str) -> None:
+    assert domain_uuid(f"<domaincheckpoint><name>a</name>{domain}</domaincheckpoint>") == uuid
 
 
 def test_external_entities_are_not_read() -> None:
