@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
@@ -71,10 +72,15 @@ def text_of(parent: Element, path: str) -> str:
     return (parent.findtext(path) or "").strip()
 
 
+@functools.lru_cache(maxsize=None)
+def _schema(path: str) -> etree.RelaxNG:
+    return etree.RelaxNG(file=path)
+
+
 def schema_complaint(document: str, schema_path: str) -> str:
     """Return why the document does not satisfy the RELAX NG schema in that file, or an empty string when it does."""
     require_lxml()
-    schema = etree.RelaxNG(file=schema_path)
+    schema = _schema(schema_path)
     if schema.validate(parse(document)):
         return ""
     return "; ".join(sorted({str(entry.message) for entry in schema.error_log}))
