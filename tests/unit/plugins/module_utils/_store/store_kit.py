@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import os
 import subprocess
+import tempfile
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.base_plan import (
@@ -133,13 +135,21 @@ def run(state: str, check: bool = False, **parameters: t.Any) -> Outcome:
     return use_case({**defaults, "domain_uuid": UUID, **parameters, "state": state}, check=check)
 
 
+@functools.cache
+def _empty_image(backing_file: str, size: int) -> bytes:
+    """Return an empty qcow2 image, as qemu-img makes it."""
+    backing = ["-b", backing_file, "-F", "qcow2"] if backing_file else []
+    with tempfile.NamedTemporaryFile() as file:
+        subprocess.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", *backing, file.name, str(size)], check=True)
+        return file.read()
+
+
 def write_image(disk: dict[str, t.Any], checkpoint_name: str, **changes: t.Any) -> None:
     """Write what ``nbd_extract`` would: an (empty) image on its backing file, and the record beside it."""
     path = disk["image"]
-    backing = ["-b", disk["backing_file"], "-F", "qcow2"] if disk["backing_file"] else []
     size = changes.pop("size", SIZE)
-    command = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", *backing, path, str(size)]
-    subprocess.run(command, check=True)
+    with open(path, "wb") as stream:
+        stream.write(_empty_image(disk["backing_file"], size))
     record = {
         "record_format": 1,
         "source_id": checkpoint_name,
