@@ -72,7 +72,7 @@ def text_of(parent: Element, path: str) -> str:
     return (parent.findtext(path) or "").strip()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _schema(path: str) -> etree.RelaxNG:
     return etree.RelaxNG(file=path)
 
