@@ -11,13 +11,16 @@ import pathlib
 import shutil
 import sys
 import typing as t
+import uuid
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lab import modules
+from lab.disks import MIB, Disk
 from lab.domains import IMAGES, Domains
+from lab.guest import Guest
 from lab.tools import virsh_names
 
 
@@ -39,6 +42,16 @@ def domains() -> t.Iterator[Domains]:
     made = Domains()
     yield made
     made.close()
+
+
+@pytest.fixture
+def guest() -> t.Iterator[Guest]:
+    """Return a running guest whose agent answers; its disk ``vda`` (256 MiB) is empty. Needs ``enter --guest``."""
+    with Guest(f"guest-{uuid.uuid4().hex[:8]}", Disk("vda", size=256 * MIB)) as running:
+        running.define()
+        running.start()
+        running.wait_for_agent()
+        yield running
 
 
 @pytest.fixture

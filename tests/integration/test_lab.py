@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -19,7 +20,8 @@ import pytest
 from lab import processes, services
 from lab.disks import KIB, MIB, Disk, cdrom, empty_cdrom
 from lab.domains import Domains
-from lab.errors import LeftoverError
+from lab.errors import LabError, LeftoverError
+from lab.guest import Guest
 from lab.hypervisor import Hypervisor
 from lab.node import NODES, TESTS
 from lab.tools import call, content_hash, file_hash, image_info, same_content, virsh_names
@@ -165,3 +167,20 @@ def test_daemons_restart_and_stay_down_when_held(domains: Domains) -> None:
         with socket.socket(socket.AF_UNIX) as probe, pytest.raises(OSError, match=r"refused|No such"):
             probe.connect("/run/libvirt/libvirt-sock")
     assert domain.state == "paused"
+
+
+def test_the_guest_works_on_its_disks_through_the_agent(guest: Guest) -> None:
+    guest.make_filesystem("vda", "/data")
+    guest.sh("echo one > /data/one; sync")
+    assert guest.checksums("/data") == {"/data/one": hashlib.sha256(b"one\n").hexdigest()}
+    assert guest.agent("guest-fsfreeze-freeze")["return"] == 1
+    assert guest.agent("guest-fsfreeze-thaw")["return"] == 1
+    guest.attach(Disk("vdb", size=64 * MIB))
+    guest.make_filesystem("vdb", "/more")
+    before = guest.live_source("vdb").stat().st_blocks
+    guest.sh("dd if=/dev/urandom of=/more/big bs=1M count=16 2>/dev/null; sync")
+    full = guest.live_source("vdb").stat().st_blocks
+    guest.sh("rm /more/big; sync; fstrim /more")
+    assert before <= guest.live_source("vdb").stat().st_blocks < full
+    with pytest.raises(LabError, match="ended with 3: no"):
+        guest.sh("echo no >&2; exit 3")

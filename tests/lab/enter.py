@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run one command inside a new hypervisor, and leave nothing: ``tests/lab/enter [--name NAME] -- COMMAND...``.
+"""Run one command inside a new hypervisor, and leave nothing: ``tests/lab/enter [--guest] -- COMMAND...``.
 
 Inside, ``qemu:///system`` is a libvirtd of its own, /run, /etc, /srv, /var/lib/libvirt and /var/lib/virt-backup are
 private, only the loopback interface exists, and every other path (the checkout) is the machine's. The exit status is
@@ -25,6 +25,7 @@ if __package__ in (None, ""):
 
 from lab import processes
 from lab.errors import LabError
+from lab.guest_build import guest_files
 from lab.hypervisor import Hypervisor
 from lab.node import Node
 
@@ -57,6 +58,7 @@ def main(arguments: t.Sequence[str]) -> int:
     """Parse, make the hypervisor, run, tear down."""
     parser = argparse.ArgumentParser(prog="tests/lab/enter", description=__doc__.splitlines()[0])
     parser.add_argument("--name", default="hv", help="host name of the hypervisor")
+    parser.add_argument("--guest", action="store_true", help="build the guest first, if it is not there: needs apt")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     options = parser.parse_args(arguments)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
@@ -65,6 +67,8 @@ def main(arguments: t.Sequence[str]) -> int:
     # Held back until the command runs: a signal during start or tear-down must not leave half a hypervisor.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     try:
+        if options.guest:
+            guest_files()
         with Hypervisor(options.name) as hypervisor:
             return run_inside(hypervisor, command, environment(hypervisor))
     except LabError as error:
