@@ -24,6 +24,9 @@ from lab.errors import LabError
 from lab.tools import call, hmp, virsh, virsh_names
 from lab.wait import until
 
+if t.TYPE_CHECKING:
+    from typing_extensions import Self  # noqa: UP035  mypy checks for 3.10
+
 IMAGES = pathlib.Path("/srv/images")
 """A folder of the hypervisor's own that QEMU's user can reach."""
 
@@ -145,7 +148,7 @@ class LabDomain:
             disk.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> LabDomain:  # noqa: PYI034  mypy checks for 3.10, which has no Self
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -29,6 +29,9 @@ from lab import processes
 from lab.errors import LabError, LeftoverError
 from lab.wait import until
 
+if t.TYPE_CHECKING:
+    from typing_extensions import Self  # noqa: UP035  mypy checks for 3.10
+
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 """The folder that has to be on the module path for ``import lab``."""
 
@@ -292,7 +295,7 @@ class Node:
         node._namespaces = frozenset(state["namespaces"])
         return node
 
-    def __enter__(self) -> Node:  # noqa: PYI034  mypy checks for 3.10, which has no Self
+    def __enter__(self) -> Self:
         self.start()
         return self
 
