@@ -33,6 +33,12 @@ from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.stor
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reaches the disk when is for the tests that kill; here it would only cost time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def repo(tmp_path: pathlib.Path) -> str:
     make_repository(tmp_path / "repo")

@@ -32,6 +32,12 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@pytest.fixture(autouse=True)
+def _no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reaches the disk when is for the tests that kill; here it would only cost time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def repo(tmp_path: pathlib.Path) -> str:
     make_repository(tmp_path / "repo")
