@@ -180,6 +180,16 @@ def run_module(parameters: dict[str, t.Any], folder: Path, *, check: bool = Fals
     return result
 
 
+def run_ansible(*arguments: str) -> str:
+    """Run an ad-hoc task with the ansible of this environment and the collection of this checkout."""
+    collections = Path(__file__).parents[2] / "build" / "link"
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
+    command = [str(Path(sys.executable).parent / "ansible"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def names(folder: Path) -> set[str]:
     """Return the names in a folder."""
     return {path.name for path in folder.iterdir()}
