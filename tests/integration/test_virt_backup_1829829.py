@@ -10,11 +10,12 @@ Its first comment discusses options 1a to 1d and 2; each has a test named after 
 from __future__ import annotations
 
 import pytest
+from lab.disks import MIB, Disk
+from lab.domains import Domains, LabDomain
+
 from ansible_collections.virt.backup.plugins.module_utils import _libvirt
 from ansible_collections.virt.backup.tests.integration import virt_kit as kit
 from ansible_collections.virt.backup.tests.integration.virt_kit import FULL, KIB64, incremental
-from lab.disks import MIB, Disk
-from lab.domains import Domains, LabDomain
 
 
 @pytest.fixture

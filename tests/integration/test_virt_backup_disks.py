@@ -9,11 +9,12 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.virt.backup.tests.integration import virt_kit as kit
-from ansible_collections.virt.backup.tests.integration.virt_kit import FULL, KIB64, incremental
 from lab.disks import MIB, Disk, cdrom, empty_cdrom
 from lab.domains import Domains, LabDomain
 from lab.tools import call, same_content
+
+from ansible_collections.virt.backup.tests.integration import virt_kit as kit
+from ansible_collections.virt.backup.tests.integration.virt_kit import FULL, KIB64, incremental
 
 ZOO = (
     Disk("vda", serial="root-1"),
@@ -90,7 +91,7 @@ def test_full_then_mixed_takes_all_that_can_be_taken(zoo: LabDomain) -> None:
     frozen = {name: zoo.frozen_copy(name) for name in (*TRACKED, *UNTRACKED)}
     first = kit.backup(zoo, checkpoint={"name": "ck1"})
     assert kit.levels(first) == dict.fromkeys((*TRACKED, *UNTRACKED), FULL)
-    assert sorted(entry["name"] for entry in first["skipped"]) == sorted(LEFT_OUT)
+    assert sorted(entry["name"] for entry in first["left_out"]) == sorted(LEFT_OUT)
     assert all(kit.reason(first, name).startswith(why) for name, why in WHY_LEFT_OUT.items())
     assert all(kit.export_equals(first, name, copy) for name, copy in frozen.items())
     kit.end(zoo)

@@ -26,7 +26,7 @@ SOCKETS = pathlib.Path("/run/virt-backup")
 SCRATCH = pathlib.Path("/var/lib/virt-backup/scratch")
 KIB64 = 65536
 
-Result = t.Dict[str, t.Any]
+Result = dict[str, t.Any]
 
 # modules
 
@@ -131,7 +131,7 @@ def levels(result: Result) -> dict[str, tuple[str, str]]:
 
 def reason(result: Result, disk: str) -> str:
     """Return why a disk has its level, or why it was left out."""
-    entries: list[Result] = [*result["disks"], *result["skipped"]]
+    entries: list[Result] = [*result["disks"], *result["left_out"]]
     return str({entry["name"]: entry["reason"] for entry in entries}[disk])
 
 
@@ -187,4 +187,3 @@ def lose_bitmap(domain: LabDomain, disk: str, checkpoint: str) -> None:
     nodes = [node for node in qmp(domain, "query-named-block-nodes") if node["drv"] == "qcow2"]
     node = next(node["node-name"] for node in nodes if node["file"] == source)
     qmp(domain, "block-dirty-bitmap-remove", node=node, name=checkpoint)
-

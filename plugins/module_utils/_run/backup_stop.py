@@ -28,6 +28,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
     from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation
 
+# How QEMU names a backing image that has no path, such as the live network disk below an increment.
+_NO_PATH = ("json:", "nbd:", "nbd+unix:")
+
 
 def stop_backup(request: BackupRequest, *, check: bool) -> Outcome:
     """End our job, or find that there is none; a push job is waited for unless ``cancel`` is set.
@@ -98,8 +101,8 @@ def _stop_push(handle: DomainHandle, request: BackupRequest, seen: Observation, 
             _abort(handle, request)
         ended = "the job was cancelled; its targets hold no backup" if job else "no backup job was active"
         return Outcome(job is not None, {"ended": ended}, before=job_state(job), after=job_state(None))
-    if check:
-        return Outcome(job is not None, {"ended": "not waited for in check mode"}, before=job_state(job))
+    if check and job is not None:
+        return Outcome(True, {"ended": "not waited for in check mode"}, before=job_state(job), after=job_state(None))
     if not handle.wait_until_job_ended(request.timeout):
         raise StateError(
             f"timeout: the push job of domain '{handle.name}' still runs after {request.timeout} seconds; "
@@ -108,7 +111,7 @@ def _stop_push(handle: DomainHandle, request: BackupRequest, seen: Observation, 
     wishes = _wishes(request, seen)
     ended = _require_success(handle, bool(wishes))
     sources = {disk.source for disk in seen.domain.disks}
-    rebased = [wish.name for wish in wishes if _finish_target(wish, _target(wish, request), sources)]
+    rebased = [wish.name for wish in wishes if _finish_target(wish, _target(wish, request), sources, check=check)]
     return Outcome(
         changed=job is not None or bool(rebased),
         result={"ended": ended, "rebased": rebased},
@@ -147,8 +150,8 @@ def _target(wish: DiskRequest, request: BackupRequest) -> str:
     return os.path.join(request.target_dir, f"{wish.name}.{wish.driver}") if request.target_dir else ""
 
 
-def _finish_target(wish: DiskRequest, target: str, live_sources: t.Collection[str]) -> bool:
-    """Check a target and give an incremental one its true backing file; return whether it had to be rebased.
+def _finish_target(wish: DiskRequest, target: str, live_sources: t.Collection[str], *, check: bool) -> bool:
+    """Check a target and give an incremental one its true backing file; return whether it has to be rebased.
 
     :raises StateError: the target is missing or damaged.
     :raises InputError: it needs a backing file and none was named, or that one does not exist.
@@ -158,9 +161,12 @@ def _finish_target(wish: DiskRequest, target: str, live_sources: t.Collection[st
     if wish.driver != "qcow2":
         return False
     backing = _qemu.info(target).backing_file
-    rebase = backing in live_sources
+    is_live = backing in live_sources or backing.startswith(_NO_PATH)
+    rebase = is_live or bool(backing and wish.backing_file and backing != wish.backing_file)
     if rebase:
         _check_backing(wish, target)
+        if check:
+            return True
         _qemu.rebase_unsafe(target, wish.backing_file, wish.backing_format)
     _qemu.check(target)
     return rebase
