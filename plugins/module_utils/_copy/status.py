@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -35,7 +36,11 @@ class Progress(t.NamedTuple):
 
 
 class StatusFile:
-    """Writes the progress to ``path``, or nowhere when that is empty. ``updated`` is a sign of life for who waits."""
+    """Writes the progress to ``path``, or nowhere when that is empty. ``updated`` is a sign of life for who waits.
+
+    What cannot be written is left out: a full disk must not end a copy to another one, nor hide the error of the copy
+    that filled it.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -50,7 +55,11 @@ class StatusFile:
         content = {"format": FORMAT, "updated": updated, "images": [image._asdict() for image in images]}
         folder, name = os.path.split(self._path)
         new = os.path.join(folder, f".{name}.{os.getpid()}.new")
-        with open(new, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.write("\n")
-        os.replace(new, self._path)
+        try:
+            with open(new, "w", encoding="utf-8") as file:
+                json.dump(content, file)
+                file.write("\n")
+            os.replace(new, self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(new)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import struct
@@ -281,4 +282,13 @@ def test_the_status_file_is_replaced_at_most_once_a_second(tmp_path: Path, monke
 def test_no_status_file_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     StatusFile("").write([], now=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_status_that_cannot_be_written_fails_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    StatusFile(str(tmp_path / "status.json")).write([], now=True)
     assert list(tmp_path.iterdir()) == []
