@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import guard
 import paths
+import stage
 from process import Commands
 
 _ENTER = (paths.TESTS / "lab/enter", "--")
+_INVENTORY = paths.BUILD / "lab/inventory.yml"
 
 
 def integration(run: Commands) -> str:
     """Run the integration tests inside a hypervisor of their own."""
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)
-    pytest = ("python", "-m", "pytest", "-v", f"--junitxml={report}", "tests/integration")
+    pytest = ("python", "-m", "pytest", "-v", "--timeout=300", f"--junitxml={report}", "tests/integration")
     run(*_ENTER, *pytest, limit=2400)
     return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
 
 
 def molecule(run: Commands) -> str:
     """Run every scenario of the roles (from the root of the collection: elsewhere molecule finds no hosts)."""
-    output = run("molecule", "test", "--all", limit=2400)
+    stage.update()
+    hosts = (paths.TESTS / "lab/hosts", "run", "--hosts", "2", "--inventory", _INVENTORY, "--")
+    output = run(*hosts, "molecule", "test", "--all", limit=2400)
     return guard.check_recap(guard.read_recap(output), run.minimum)
