@@ -48,7 +48,7 @@ NO_BACKUP_JOB = 104
 CHECKPOINT_INCONSISTENT = 109
 
 _REMEDIES: dict[int, str] = {
-    NO_SUPPORT: "The driver of that uri has no backups; use one of QEMU, such as qemu:///system.",
+    NO_SUPPORT: "Use the uri of a driver that can, such as qemu:///system.",
     INVALID_ARG: "Check the value that libvirt names.",
     OPERATION_TIMEOUT: "Another job holds the domain; wait until it has ended, virt_backup_info shows a backup job.",
     AGENT_UNRESPONSIVE: "Check that qemu-guest-agent runs in the guest, or set quiesce to never.",
@@ -142,6 +142,14 @@ class Hypervisor:
         """Whether the daemon shares this machine's file system, so that paths can be looked at."""
         scheme, _, rest = self.uri.partition("://")
         return "+" not in scheme.replace("+unix", "") and rest.startswith("/")
+
+    def require_backups(self) -> None:
+        """Refuse a driver other than QEMU's: no other has backups, and what would fail is better told beforehand."""
+        with _translated("Asking for the driver"):
+            driver = self._connection.getType()
+        if driver != "QEMU":
+            remedy = "use one of QEMU, such as qemu:///system"
+            raise InputError("uri", self.uri, f"is of the driver {driver}, which has no backups", remedy)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the daemon, of QEMU and of the Python binding's library."""

@@ -70,6 +70,7 @@ def start_backup(request: BackupRequest, *, check: bool) -> Outcome:
     """
     check_request(request)
     with connect(request.uri) as hypervisor:
+        hypervisor.require_backups()
         handle = hypervisor.domain(request.domain)
         seen = observe(handle, local=hypervisor.is_local)
         require_running(seen, "a backup")

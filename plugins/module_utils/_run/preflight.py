@@ -36,8 +36,8 @@ def check_places(request: BackupRequest, plan: BackupPlan, domain: Domain) -> li
     :returns: paths of scratch files that an earlier job of ours left behind (the host lost power), to be removed.
     """
     if plan.job.server is not None and plan.job.server.transport == "unix":
-        _check_directory(_SOCKET, plan.job.server.socket, domain, os.W_OK | os.X_OK)
         _check_socket(plan.job.server.socket)
+        _check_directory(_SOCKET, plan.job.server.socket, domain, os.W_OK | os.X_OK)
     leftovers = [disk.path for disk in plan.job.participating if _check_place(request, disk, domain)]
     if request.mode == "pull":
         _check_space(request, plan, domain)
@@ -106,7 +106,7 @@ def _check_socket(path: str) -> None:
     """Refuse a path on which QEMU would delete what is not its own: it unlinks whatever is there before it binds."""
     try:
         mode = os.lstat(path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if not stat.S_ISSOCK(mode):
         raise InputError(_SOCKET, path, "exists and is no socket", "choose another path: QEMU would delete it")

@@ -57,6 +57,9 @@ class Daemon:
         self.vanishes = False
         self.keeps_checkpoint = False
 
+    def require_backups(self) -> None:
+        pass
+
     def domain(self, _name: str) -> Daemon:
         return self
 
