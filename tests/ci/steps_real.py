@@ -11,7 +11,7 @@ import paths
 import stage
 from process import Commands
 
-_ENTER = (paths.TESTS / "lab/enter", "--")
+_ENTER = (paths.TESTS / "lab/enter", "--guest", "--")
 _INVENTORY = paths.BUILD / "lab/inventory.yml"
 
 
