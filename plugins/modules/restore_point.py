@@ -479,7 +479,6 @@ def main() -> t.NoReturn:
         required_if=[
             ("state", "staged", ("domain_name",)),
             ("state", "present", ("id", "token")),
-            ("state", "absent", ("id", "break_lock"), True),
         ],
         supports_check_mode=True,
     )
