@@ -11,7 +11,8 @@ import paths
 import stage
 from process import Commands
 
-_ENTER = (paths.TESTS / "lab/enter", "--guest", "--")
+# Each worker of pytest lives in a hypervisor of its own.
+_WORKERS = f"2*popen//python={paths.TESTS}/lab/enter --guest -- {paths.VENV}/bin/python"
 _INVENTORY = paths.BUILD / "lab/inventory.yml"
 
 
