@@ -48,7 +48,8 @@ class World:
         self.domain = domains(Disk("vda"), Disk("vdb", size=16 * MIB), Disk("vdc", format="raw"), empty_cdrom("sda"))
         self.domain.make_checkpoint("ck1", "vda", "vdb")
         self.domain.attach(Disk("vdd", size=16 * MIB))
-        self.off = domains(Disk("vda"), start=False)
+        self.off = domains(Disk("vda"), Disk("vdb", kind="block", format="raw", size=4 * MIB), start=False)
+        self.listener = socket.create_server(("127.0.0.1", 0))
         self.busy = self._busy(domains)
         kit.run("backup_repository", path=str(work / "repo"))
         (work / "link.qcow2").symlink_to(self.domain.disks["vdb"].image)
@@ -75,6 +76,8 @@ class World:
             "busy": self.busy.name,
             "uri": server.uri("disk"),
             "served": str(server.socket),
+            "port": str(self.listener.getsockname()[1]),
+            "loop": self.off.disks["vdb"].loop,
         }
 
 
@@ -87,6 +90,7 @@ def names(lab_host: str) -> t.Iterator[dict[str, str]]:
         stack.callback(call, "rm", "-rf", work)
         stack.callback(domains.close)
         world = World(domains, work)
+        stack.callback(world.listener.close)
         for name, options in (("small", "size=4m"), ("readonly", "ro")):
             call("mount", "-t", "tmpfs", "-o", options, "none", work / name)
             stack.callback(call, "umount", work / name)
@@ -317,6 +321,8 @@ BACKUP = [
     Case("port missing", tcp(name="127.0.0.1"), "server.port", "0", "give 1 to 65535"),
     Case("port too high", tcp(name="127.0.0.1", port=65536), "server.port", "65536", "give 1 to 65535"),
     Case("port negative", tcp(name="127.0.0.1", port=-1), "server.port", "-1", "give 1 to 65535"),
+    Case("port in use", tcp(name="127.0.0.1", port="{port}"), "server.port", "{port}", "choose another port"),
+    Case("server's name of another host", tcp(name="192.0.2.1", port=10809), "server.name", "192.0.2.1", "127.0.0.1"),
     Case("port no number", tcp(name="127.0.0.1", port="nbd"), "port", "nbd", "int"),
     Case("server's name missing", tcp(port=10809), "server.name", "''", "give the host name"),
     Case("server's name", tcp(name="my_host", port=10809), "server.name", "my_host", "give one to listen on"),
@@ -332,7 +338,7 @@ BACKUP = [
     Case("bitmap name too long", disk(exportbitmap="ü" * 512), "disks[0].exportbitmap", "üüü", "shorten it"),
     Case("scratch_dir relative", {"scratch_dir": "scratch"}, "scratch_dir", "'scratch'", "give the full path"),
     Case("scratch_dir missing", {"scratch_dir": "{work}/nowhere"}, "scratch_dir", "{work}/nowhere", "create it"),
-    Case("scratch_dir a file", {"scratch_dir": "{work}/file"}, "scratch_dir", "{work}/file", "create it"),
+    Case("scratch_dir a file", {"scratch_dir": "{work}/file"}, "scratch_dir", "{work}/file", "give a directory"),
     Case("scratch_dir read-only", {"scratch_dir": "{work}/readonly"}, "scratch_dir", "/readonly", "make it writable"),
     Case("scratch_dir closed to QEMU", {"scratch_dir": "{work}/closed"}, "scratch_dir", "{work}/closed", "the right"),
     Case("scratch_dir too small", {"scratch_dir": "{work}/small"}, "scratch_dir", "{work}/small", "a larger one"),
@@ -380,6 +386,20 @@ BACKUP = [
         "disks[0].scratch",
         "/dev/nowhere",
         "give a",
+    ),
+    Case(
+        "scratch device too small",
+        disk(scratch="{loop}", type="block"),
+        "disks[0].scratch",
+        "{loop}",
+        "a larger device",
+    ),
+    Case(
+        "raw target device of another size",
+        push(**disk(target="{loop}", type="block", driver="raw")),
+        "disks[0].target",
+        "{loop}",
+        "of exactly that size",
     ),
     Case("block without a path", disk(type="block"), "disks[0].type", "block", "in scratch"),
     Case("scratch_min_percent", {"scratch_min_percent": 101}, "scratch_min_percent", "101", "use 0 to 100"),

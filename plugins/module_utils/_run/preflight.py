@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 import os
-import pwd
-import socket
 import stat
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils import _qemu
 from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import derived_scratch, place_option
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError, ToolError
+from ansible_collections.virt.backup.plugins.module_utils._run.preflight_directory import check_directory
+from ansible_collections.virt.backup.plugins.module_utils._run.preflight_server import check_server
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import BackupPlan
@@ -26,8 +26,6 @@ if t.TYPE_CHECKING:
 
 # An empty qcow2 file takes 192 KiB; less than this cannot even begin.
 _SCRATCH_FLOOR = 1024 * 1024
-_SOCKET = "server.socket"
-_SOCKET_SECONDS = 2.0
 
 
 def check_places(request: BackupRequest, plan: BackupPlan, domain: Domain) -> list[str]:
@@ -35,9 +33,8 @@ def check_places(request: BackupRequest, plan: BackupPlan, domain: Domain) -> li
 
     :returns: paths of scratch files that an earlier job of ours left behind (the host lost power), to be removed.
     """
-    if plan.job.server is not None and plan.job.server.transport == "unix":
-        _check_socket(plan.job.server.socket)
-        _check_directory(_SOCKET, plan.job.server.socket, domain, os.W_OK | os.X_OK)
+    if plan.job.server is not None:
+        check_server(plan.job.server, domain)
     leftovers = [disk.path for disk in plan.job.participating if _check_place(request, disk, domain)]
     if request.mode == "pull":
         _check_space(request, plan, domain)
@@ -48,9 +45,9 @@ def _check_place(request: BackupRequest, disk: JobDisk, domain: Domain) -> bool:
     """Return whether a leftover of ours lies where the disk's scratch or target goes; refuse whatever else is wrong."""
     parameter = place_option(request, disk.name)
     if disk.storage == "block":
-        _check_block(parameter, disk.path)
+        _check_block(parameter, disk, request, domain)
     else:
-        _check_directory(parameter, disk.path, domain, os.X_OK)
+        check_directory(parameter, disk.path, domain, os.X_OK)
         if not request.reuse_external:
             return _stands_in_the_way(request, disk, domain.uuid, parameter)
         if not os.path.lexists(disk.path):
@@ -61,73 +58,28 @@ def _check_place(request: BackupRequest, disk: JobDisk, domain: Domain) -> bool:
     return False
 
 
-def _check_directory(parameter: str, path: str, domain: Domain, needed: int) -> None:
-    """Refuse a directory that we cannot write, or for which QEMU's own user lacks the rights in ``needed``.
-
-    libvirt's daemon creates files and hands them over, so QEMU has to enter their directory; sockets it makes itself.
-    """
-    directory = os.path.dirname(path)
-    if not os.path.isdir(directory):
-        problem = "is not a directory" if os.path.exists(directory) else "does not exist"
-        raise InputError(parameter, directory, problem, "create it, or run the role virt.backup.hypervisor")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise InputError(parameter, directory, "is not writable", "make it writable, or choose another directory")
-    if domain.qemu_ids is not None and not _has_access(directory, needed, *domain.qemu_ids):
-        verb = "written" if needed & os.W_OK else "entered"
-        raise InputError(
-            parameter,
-            directory,
-            f"cannot be {verb} by the user that QEMU runs as (uid {domain.qemu_ids[0]})",
-            "give that user the right to it and to enter the directories above it, or choose another directory",
-        )
+def _check_block(parameter: str, disk: JobDisk, request: BackupRequest, domain: Domain) -> None:
+    size = _device_size(parameter, disk.path)
+    source = domain.disk(disk.name)
+    wanted = source.virtual_size if source else 0
+    if disk.driver == "raw" and wanted not in (0, size):
+        problem = f"has {size} bytes, and disk '{disk.name}' has {wanted}"
+        raise InputError(parameter, disk.path, problem, "give a device of exactly that size, or use driver: qcow2")
+    needed = _share(request, wanted)
+    if request.mode == "pull" and size < needed:
+        problem = f"has {size} bytes, and {needed} are asked for ({_percent(request)})"
+        raise InputError(parameter, disk.path, problem, "give a larger device, or lower scratch_min_percent")
 
 
-def _has_access(directory: str, needed: int, uid: int, gid: int) -> bool:
-    """Ask the kernel in a child process that becomes that user: groups, ACLs and all directories above count."""
-    if os.geteuid() != 0 or uid == 0:
-        return True
+def _device_size(parameter: str, path: str) -> int:
+    """Return the size of a block device in bytes; refuse whatever is none."""
     try:
-        groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
-    except KeyError:
-        groups = [gid]
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups(groups)
-            os.setgid(gid)
-            os.setuid(uid)
-            os._exit(0 if os.access(directory, needed) else 1)
-        finally:
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 1
-
-
-def _check_socket(path: str) -> None:
-    """Refuse a path on which QEMU would delete what is not its own: it unlinks whatever is there before it binds."""
-    try:
-        mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if not stat.S_ISSOCK(mode):
-        raise InputError(_SOCKET, path, "exists and is no socket", "choose another path: QEMU would delete it")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_SOCKET_SECONDS)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return  # nobody listens any more: left behind by a QEMU that was killed
-        except OSError:
-            pass
-    raise InputError(_SOCKET, path, "is in use by another server", "end that server, or choose another path")
-
-
-def _check_block(parameter: str, path: str) -> None:
-    try:
-        mode = os.stat(path).st_mode
+        if not stat.S_ISBLK(os.stat(path).st_mode):
+            raise InputError(parameter, path, "is not a block device", "give a block device, or use type: file")
+        with open(path, "rb", buffering=0) as device:
+            return device.seek(0, os.SEEK_END)
     except OSError as error:
         raise InputError(parameter, path, f"cannot be used: {error.strerror}", "give a block device") from error
-    if not stat.S_ISBLK(mode):
-        raise InputError(parameter, path, "is not a block device", "give a block device, or use type: file")
 
 
 def _refuse_own_disk(parameter: str, path: str, domain: Domain) -> None:
@@ -179,17 +131,22 @@ def _check_space(request: BackupRequest, plan: BackupPlan, domain: Domain) -> No
         directory = os.path.dirname(job_disk.path)
         device = os.stat(directory).st_dev
         directories.setdefault(device, (place_option(request, job_disk.name), directory))
-        share = disk.virtual_size * request.scratch_min_percent // 100
-        needed[device] = needed.get(device, 0) + max(share, _SCRATCH_FLOOR)
+        needed[device] = needed.get(device, 0) + _share(request, disk.virtual_size)
     for device, (parameter, directory) in directories.items():
         usage = os.statvfs(directory)
         free = usage.f_bavail * usage.f_frsize
         if free < needed[device]:
-            problem = (
-                f"has {free} bytes free, and {needed[device]} are asked for "
-                f"({request.scratch_min_percent} percent of the disks' size): when it fills up, the guest stops"
-            )
+            problem = f"has {free} bytes free, and {needed[device]} are asked for ({_percent(request)})"
             raise InputError(parameter, directory, problem, "choose a larger one, or lower scratch_min_percent")
+
+
+def _share(request: BackupRequest, virtual_size: int) -> int:
+    """Return how many bytes of scratch space a disk of that size is to have."""
+    return max(virtual_size * request.scratch_min_percent // 100, _SCRATCH_FLOOR)
+
+
+def _percent(request: BackupRequest) -> str:
+    return f"{request.scratch_min_percent} percent of the disks' size; when it fills up, the guest stops"
 
 
 def remove_leftovers(paths: t.Iterable[str]) -> None:

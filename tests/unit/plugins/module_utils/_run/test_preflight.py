@@ -174,7 +174,7 @@ def test_too_little_space(host: Host) -> None:
     host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=free * 20)
     message = host.refusal()
     assert message.startswith(f"scratch_dir: '{host.scratch}' has ")
-    assert "(10 percent of the disks' size)" in message
+    assert "(10 percent of the disks' size;" in message
     assert host.check(scratch_min_percent=1) == []
 
 
@@ -231,6 +231,42 @@ def test_a_block_device_that_is_the_domains_own_under_another_name(host: Host, l
     other = host.folder / "node"
     os.mknod(other, 0o660 | 0o060000, os.stat(loop).st_rdev)
     assert "is the source of disk 'vdb' of the domain itself" in host.refusal(scratch(other, storage="block"))
+
+
+def test_a_scratch_device_that_is_too_small(host: Host, loop: str) -> None:
+    host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=SIZE * 11)
+    assert f"disks[0].scratch: '{loop}' has {SIZE} bytes, and" in host.refusal(scratch(loop, storage="block"))
+    assert host.check(scratch(loop, storage="block"), scratch_min_percent=9) == []
+
+
+def test_a_raw_target_device_of_another_size(host: Host, loop: str) -> None:
+    wish = DiskRequest("vda", target=loop, storage="block", driver="raw")
+    assert host.check(wish, mode="push") == []
+    host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=SIZE - 512)
+    assert f"has {SIZE} bytes, and disk 'vda' has {SIZE - 512}; give a device of exactly" in host.refusal(
+        wish, mode="push"
+    )
+
+
+# TCP
+
+
+def test_a_port(host: Host) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        tcp = Server("tcp", name="127.0.0.1", port=port)
+        message = host.refusal(server=tcp)
+    assert message.startswith(f"server.port: {port} cannot be had on 127.0.0.1: Address already in use; choose another")
+    assert host.check(server=tcp) == []
+    assert host.check(server=tcp) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("192.0.2.1", "is no address of the hypervisor"), ("no.such.invalid", "cannot be")]
+)
+def test_a_name_that_is_not_ours(host: Host, name: str, word: str) -> None:
+    message = host.refusal(server=Server("tcp", name=name, port=10809))
+    assert message.startswith(f"server.name: '{name}' {word}")
 
 
 # Files that exist and shall be used
