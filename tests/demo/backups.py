@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import typing as t
 
-import paths
-
-from demo.readme import DOMAIN, REPOSITORY, playbook
+from demo.readme import DOMAIN, REPOSITORY, ROOT, playbook
 
 FOLDER = pathlib.Path("/run/demo")
 """Where the playbook and the inventory are, in the hypervisor's own /run."""
 
+BUILD = ROOT / "build"
 INVENTORY = "[hypervisors]\nhv1 ansible_connection=local ansible_python_interpreter=/usr/bin/python3\n"
 
 
@@ -63,7 +63,16 @@ def points() -> list[pathlib.Path]:
 
 
 def _environment() -> dict[str, str]:
-    return {**paths.tool_environment(), "ANSIBLE_COLLECTIONS_PATH": str(paths.LINK), "ANSIBLE_PIPELINING": "true"}
+    """Return an environment in which Ansible finds our checkout, and nothing that the caller has set for another."""
+    foreign = ("ANSIBLE_", "PYTHON", "PYENV_", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {
+        **kept,
+        "HOME": str(BUILD / "home"),
+        "PATH": f"{BUILD}/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "ANSIBLE_COLLECTIONS_PATH": str(BUILD / "link"),
+        "ANSIBLE_PIPELINING": "true",
+    }
 
 
 def rows(point: pathlib.Path) -> list[Row]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from demo.backups import Row
@@ -16,7 +17,12 @@ _NUMBERS = ("bytes read", "bytes stored", "seconds")
 
 def _cells(row: Row, verified: bool) -> tuple[str, ...]:
     numbers = (f"{row.read:,}", f"{row.stored:,}", f"{row.seconds:.2f}")
-    return (row.point, row.disk, row.level, row.reason, *numbers, "yes" if verified else "NO")
+    return (row.point, row.disk, row.level, _short(row.reason), *numbers, "yes" if verified else "NO")
+
+
+def _short(reason: str) -> str:
+    """Name a checkpoint of this repository by its restore point alone, as the first column does."""
+    return re.sub(r"checkpoint 'virt-backup\.[0-9a-f]+\.([^']+)'", r"\1", reason)
 
 
 def render(rows: t.Sequence[Row], verified: t.Mapping[str, bool]) -> str:
