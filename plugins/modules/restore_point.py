@@ -391,6 +391,14 @@ leftovers:
       returned: success
       type: str
       sample: /srv/backup/vms/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11/20261123T011500Z-02ab.staging
+orphans:
+  description:
+    - Checkpoints of the domain whose names say that they belong to this repository, which knows nothing of them.
+    - They are left alone, because a copied or older repository makes every checkpoint look like that.
+  returned: with O(state=staged) when due
+  type: list
+  elements: str
+  sample: []
 path:
   description: Absolute path of the published restore point.
   returned: with O(state=present)

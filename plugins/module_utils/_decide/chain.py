@@ -116,3 +116,14 @@ def superseded(manifests: Sequence[Manifest], disks: Iterable[PresentDisk], on_d
             needed.add(newest.checkpoint)
     ours = {manifest.checkpoint for manifest in manifests}
     return [name for name in on_domain if name in ours and name not in needed]
+
+
+def orphans(catalog: Catalog, ours: str, on_domain: Iterable[str]) -> list[str]:
+    """Return the domain's checkpoints whose names say that they are this repository's, but that it knows nothing of.
+
+    ``ours`` is what such names begin with. A repository that was copied, or brought back from an older state, makes
+    every living base look like one, so nobody removes them; they are only reported.
+    """
+    known = {point.manifest.checkpoint for point in catalog.points}
+    known |= {ours + entry.id for entry in catalog.stagings} | {ours + entry.id for entry in catalog.unreadable}
+    return [name for name in on_domain if name.startswith(ours) and name not in known]

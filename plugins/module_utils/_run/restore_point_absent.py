@@ -18,8 +18,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.chain import d
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import LockRecord
-from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
-from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_staged import utc_now
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
 from ansible_collections.virt.backup.plugins.module_utils._store import lock, trash
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog, refuse_newer
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import (

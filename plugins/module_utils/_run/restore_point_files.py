@@ -12,6 +12,7 @@ import base64
 import binascii
 import contextlib
 import dataclasses
+import datetime
 import os
 import typing as t
 
@@ -22,6 +23,11 @@ from ansible_collections.virt.backup.plugins.module_utils._store.layout import c
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+
+def utc_now() -> datetime.datetime:
+    """Return the time, in UTC."""
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 @contextlib.contextmanager

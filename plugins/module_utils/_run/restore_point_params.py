@@ -13,6 +13,11 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import Consistency
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_absent import AbsentRequest, remove
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_compose import (
+    PresentRequest,
+    disk_claims,
+    image_digests,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import file_requests
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_input import (
     domain_checkpoints,
@@ -20,12 +25,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_inp
     policy,
     skipped_disks,
 )
-from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_present import (
-    PresentRequest,
-    disk_claims,
-    image_digests,
-    publish,
-)
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_present import publish
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_staged import StagedRequest, stage
 
 if t.TYPE_CHECKING:

@@ -14,14 +14,14 @@ import secrets
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.base import decide_bases
-from ansible_collections.virt.backup.plugins.module_utils._decide.chain import chain_of
+from ansible_collections.virt.backup.plugins.module_utils._decide.chain import chain_of, orphans
 from ansible_collections.virt.backup.plugins.module_utils._decide.freshness import freshness
 from ansible_collections.virt.backup.plugins.module_utils._model.base_plan import DomainCheckpoint, DomainDisk, Policy
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import SkippedDisk
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import LockRecord, PlannedDisk, Staging
-from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
 from ansible_collections.virt.backup.plugins.module_utils._store import lock, trash
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog, refuse_newer
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import show_moment
@@ -37,15 +37,12 @@ from ansible_collections.virt.backup.plugins.module_utils._store.publish import 
 from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import open_repository
 
 if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ansible_collections.virt.backup.plugins.module_utils._decide.base import DiskBase
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
     from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import Repository
-
-
-def utc_now() -> datetime.datetime:
-    """Return the time, in UTC."""
-    return datetime.datetime.now(datetime.timezone.utc)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +159,7 @@ def _make(repository: Repository, paths: DomainPaths, request: StagedRequest, re
     outcome = _report(repository, paths, request, catalog, plan, record)
     if finished:
         warning = f"finished an interrupted removal: {', '.join(finished)}"
-        return dataclasses.replace(outcome, warnings=(warning,))
+        return dataclasses.replace(outcome, warnings=(warning, *outcome.warnings))
     return outcome
 
 
@@ -240,14 +237,23 @@ def _report(
         disks=[_with_chain(disk, directory, plan.id, catalog) for disk in planned],
         left_out=[{"name": disk.name, "reason": disk.reason} for disk in request.skipped],
         leftovers=leftovers(repository, catalog, paths, plan.id),
+        orphans=_orphans(repository, catalog, [checkpoint.name for checkpoint in request.checkpoints]),
+    )
+    warnings = tuple(
+        f"{name} looks like a checkpoint of this repository, which has no such restore point; it is left alone"
+        for name in result["orphans"]
     )
     after = {"staging": {key: result[key] for key in ("id", "checkpoint", "disks", "left_out")}}
-    return Outcome(True, result, before, after)
+    return Outcome(True, result, before, after, warnings)
 
 
 def _with_chain(disk: PlannedDisk, directory: str, identifier: str, catalog: Catalog) -> dict[str, t.Any]:
     below = list(chain_of(catalog, disk.base, disk.name).ids) if disk.base else []
     return disk_result(disk, directory, [*below, identifier])
+
+
+def _orphans(repository: Repository, catalog: Catalog, on_domain: Sequence[str]) -> list[str]:
+    return orphans(catalog, checkpoint_name(repository.id, ""), on_domain)
 
 
 def leftovers(repository: Repository, catalog: Catalog, paths: DomainPaths, ours: str) -> list[dict[str, str]]:
@@ -300,5 +306,6 @@ def _confirm(repository: Repository, paths: DomainPaths, request: StagedRequest,
         "disks": [_with_chain(disk, found.path, staging.id, catalog) for disk in staging.disks],
         "left_out": [{"name": disk.name, "reason": disk.reason} for disk in staging.skipped],
         "leftovers": leftovers(repository, catalog, paths, staging.id),
+        "orphans": _orphans(repository, catalog, staging.known_checkpoints),
     }
     return Outcome(False, result)

@@ -427,7 +427,7 @@ def test_small_files_by_content_by_path_and_as_they_are(repo: str, tmp_path: pat
     assert [file["size"] for file in info(repo)["latest"]["files"]] == [19, 4, 256, 5]
     assert info(repo)["latest"]["complete"]
     (path / "nvram").write_bytes(b"")
-    assert "nvram is not what the manifest says" in info(repo)["latest"]["problems"][0]
+    assert "nvram has 0 bytes where the manifest says 256" in info(repo)["latest"]["problems"][0]
 
 
 def test_what_a_killed_copy_left_is_not_published(repo: str) -> None:
@@ -469,3 +469,14 @@ def test_list_of_domains_and_by_name(repo: str) -> None:
 def test_uuid_and_path_in_another_spelling_are_the_same(repo: str) -> None:
     Run(f"{repo}/", domain_uuid=UUID.upper()).extract().present(domain_uuid=UUID.upper())
     assert len(info(f"{repo}//", UUID.upper())["restore_points"]) == 1
+
+
+def test_an_orphan_checkpoint_is_reported_and_left_alone(repo: str) -> None:
+    point = backup(repo)["restore_point"]
+    orphan = point["checkpoint"][:-4] + "ffff"
+    known = [raw_checkpoint(name, "vda") for name in (point["checkpoint"], orphan, "nightly")]
+    outcome = run("staged", repository=repo, domain_name="web", disks=[raw_disk()], checkpoints=known)
+    assert outcome.result["orphans"] == [orphan]
+    assert outcome.warnings == (
+        f"{orphan} looks like a checkpoint of this repository, which has no such restore point; it is left alone",
+    )

@@ -15,10 +15,11 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.chain import (
     chain_of,
     dependants,
     newest_with,
+    orphans,
     problems_of,
     superseded,
 )
-from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog, FoundStaging
+from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog, FoundStaging, Unreadable
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import PlannedDisk, Staging
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import (
@@ -129,3 +130,9 @@ def test_a_disk_that_was_not_tracked_keeps_no_checkpoint() -> None:
         point(2, image("vda", 2, 1)).manifest,
     ]
     assert superseded(manifests, [A, B], [checkpoint_of(1), checkpoint_of(2)]) == [checkpoint_of(1)]
+
+
+def test_orphans_are_ours_by_name_and_known_to_nothing() -> None:
+    found = Catalog(POINTS.points, (Unreadable(point_id(5), "/x", "no JSON"),), (FoundStaging(point_id(6), "/y"),))
+    names = [checkpoint_of(day) for day in (1, 5, 6, 7)] + ["virt-backup.000000000000." + point_id(1), "foreign"]
+    assert orphans(found, checkpoint_of(1).removesuffix(point_id(1)), names) == [checkpoint_of(7)]
