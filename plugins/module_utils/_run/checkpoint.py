@@ -87,7 +87,9 @@ def _state(checkpoint: Checkpoint | None) -> dict[str, t.Any]:
 
 
 def _present(checkpoint: Checkpoint, xml: str, before: Checkpoint | None, freeze: Freeze | None = None) -> Outcome:
-    result: dict[str, t.Any] = {"checkpoint": checkpoint_result(checkpoint), "xml": xml}
+    # What an existing one was measured to hold stays out: the answer is the same as when it was made.
+    made = dataclasses.replace(checkpoint, measured=False)
+    result: dict[str, t.Any] = {"checkpoint": checkpoint_result(made), "xml": xml}
     if freeze is not None:
         result.update(quiesced=freeze.quiesced, freeze_seconds=freeze.seconds)
     return Outcome(
@@ -167,7 +169,10 @@ def _ensure_redefined(handle: DomainHandle, goal: CheckpointGoal, seen: Observat
     fitting, left_out = for_redefinition(goal.redefine_xml, disks, seen.checkpoints_by_name)
     found = seen.checkpoints_by_name.get(goal.name)
     if found is not None:
-        bitmaps = {disk.name: disk.bitmap for disk in parse_checkpoint(fitting).disks}
+        bitmaps = {
+            **dict.fromkeys(disks, False),
+            **{disk.name: disk.bitmap for disk in parse_checkpoint(fitting).disks},
+        }
         _refuse_different(goal, differences(goal, bitmaps, found))
         return _present(found, handle.checkpoint_xml(goal.name) or "", before=found)
     _check_fitting(goal, fitting, left_out, seen)

@@ -1,0 +1,240 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Freezing a real guest around the begin of a job: it thaws on every path, also when nobody of ours is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+import typing as t
+import uuid
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from lab.disks import MIB, Disk
+from lab.domains import Domains, LabDomain
+from lab.guest import CHANNEL, Guest
+from lab.tools import call
+from lab.wait import until
+
+from ansible_collections.virt.backup.plugins.module_utils import _libvirt
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+from ansible_collections.virt.backup.plugins.modules import virt_backup
+from ansible_collections.virt.backup.tests.integration import virt_kit as kit
+
+NO_AGENT = "has no connected guest agent (channel org.qemu.guest_agent.0)"
+
+
+@pytest.fixture(scope="module")
+def running() -> t.Iterator[Guest]:
+    """Return one running guest for all tests, with a mounted ext4 on vda."""
+    with Guest(f"guest-{uuid.uuid4().hex[:8]}", Disk("vda", size=64 * MIB)) as guest:
+        guest.define()
+        guest.start()
+        guest.wait_for_agent()
+        guest.make_filesystem("vda", "/data")
+        yield guest
+
+
+@pytest.fixture
+def guest(running: Guest) -> t.Iterator[Guest]:
+    """Return the guest, thawed before and after, with nothing left of a test."""
+    assert frozen(running) == "thawed"
+    yield running
+    assert frozen(running) == "thawed"
+    running.sh("echo still writable > /data/after && sync", seconds=20)
+    kit.end(running)
+    for name in running.checkpoints():
+        kit.run("virt_checkpoint", domain=running.name, name=name, state="absent")
+    assert kit.nothing_left(running)
+
+
+def frozen(guest: Guest) -> str:
+    """Return what the agent says of the guest's file systems: ``frozen`` or ``thawed``."""
+    return str(guest.agent("guest-fsfreeze-status")["return"])
+
+
+def at_begin(monkeypatch: pytest.MonkeyPatch, act: t.Callable[[t.Callable[[], None]], None]) -> None:
+    """Call ``act`` in place of libvirt's begin; it gets the true one to call or not."""
+    begin = _libvirt.DomainHandle.begin_backup
+
+    def instead(self: _libvirt.DomainHandle, *arguments: t.Any, **options: t.Any) -> None:
+        act(lambda: begin(self, *arguments, **options))
+
+    monkeypatch.setattr(_libvirt.DomainHandle, "begin_backup", instead)
+
+
+@pytest.mark.parametrize("wish", ["try", "require"])
+def test_the_job_begins_while_the_guest_is_frozen(guest: Guest, monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
+    seen: list[str] = []
+
+    def look(begin: t.Callable[[], None]) -> None:
+        seen.append(frozen(guest))
+        begin()
+        print(f"at begin the guest was {seen[-1]}")
+
+    at_begin(monkeypatch, look)
+    options = {"domain": guest.name, "quiesce": wish, "checkpoint": {"name": "ck1"}}
+    assert not kit.run("virt_backup", check=True, **options)["quiesced"]
+    printed = kit.printed_by_child(lambda: _module(options))
+    assert "at begin the guest was frozen" in printed
+    assert '"quiesced": true' in printed
+    assert frozen(guest) == "thawed"
+    assert guest.has_job()
+
+
+def _module(options: dict[str, t.Any]) -> None:
+    with patch_module_args(options):
+        virt_backup.main()
+
+
+def test_quiesced_and_how_long_are_told(guest: Guest) -> None:
+    began = time.monotonic()
+    job = kit.backup(guest, quiesce="require")
+    took = time.monotonic() - began
+    assert job["quiesced"] is True
+    assert 0 < job["freeze_seconds"] < took
+    again = kit.backup(guest, quiesce="require")
+    assert (again["changed"], again["quiesced"]) == (False, False)
+
+
+def test_never_does_not_freeze(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_libvirt.DomainHandle, "freeze", _must_not_be_called)
+    job = kit.backup(guest, quiesce="never")
+    assert (job["quiesced"], job["freeze_seconds"]) == (False, 0.0)
+
+
+def _must_not_be_called(*_arguments: object) -> t.NoReturn:
+    raise AssertionError
+
+
+def test_what_the_guest_wrote_before_the_freeze_is_in_the_backup(guest: Guest) -> None:
+    guest.sh("echo unsynced > /data/fresh")
+    job = kit.backup(guest, quiesce="require")
+    image = guest.folder / "export.raw"
+    call("nbdcopy", kit.disk_of(job, "vda")["uri"], image)
+    assert b"unsynced\n" in image.read_bytes()
+
+
+def test_a_begin_that_fails_in_the_freeze_thaws(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_begin: t.Callable[[], None]) -> None:
+        assert frozen(guest) == "frozen"
+        raise BackupError("begin failed while the guest was frozen")
+
+    at_begin(monkeypatch, fail)
+    sentence = kit.refusal("virt_backup", domain=guest.name, quiesce="require", checkpoint={"name": "ck1"})
+    assert sentence == "begin failed while the guest was frozen"
+    assert frozen(guest) == "thawed"
+    assert guest.checkpoints() == []
+
+
+def test_a_begin_that_libvirt_refuses_thaws(guest: Guest) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        server = {"transport": "tcp", "name": "127.0.0.1", "port": other.getsockname()[1]}
+        options = {"domain": guest.name, "quiesce": "require", "server": server, "checkpoint": {"name": "ck1"}}
+        sentence = kit.refusal("virt_backup", **options)
+    assert "Address already in use" in sentence
+    assert frozen(guest) == "thawed"
+    assert guest.checkpoints() == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_in_the_freeze_the_guest_thaws(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    def wait_to_be_killed(_begin: t.Callable[[], None]) -> None:
+        while True:
+            signal.pause()
+
+    at_begin(monkeypatch, wait_to_be_killed)
+    pid, reading = kit.start_child(lambda: _module({"domain": guest.name, "quiesce": "require"}))
+    try:
+        until("the guest is frozen", lambda: frozen(guest) == "frozen")
+    finally:
+        os.kill(pid, how)
+        os.waitpid(pid, 0)
+        os.close(reading)
+    until("the guest is thawed", lambda: frozen(guest) == "thawed", 30)
+    assert not guest.has_job()
+
+
+def test_a_thaw_that_fails_is_told_and_the_watchdog_does_it(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_self: _libvirt.DomainHandle) -> None:
+        raise BackupError("The guest did not thaw.")
+
+    monkeypatch.setattr(_libvirt.DomainHandle, "thaw", broken)
+    job = kit.backup(guest, quiesce="require")
+    assert any("The guest did not thaw." in warning for warning in job["warnings"])
+    until("the guest is thawed", lambda: frozen(guest) == "thawed", 30)
+
+
+def test_an_agent_that_cannot_freeze_is_a_warning_or_a_refusal_and_thaws(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freeze = _libvirt.DomainHandle.freeze
+
+    def answer_lost(self: _libvirt.DomainHandle) -> int:
+        freeze(self)
+        raise BackupError("The answer to the freeze was lost.")
+
+    monkeypatch.setattr(_libvirt.DomainHandle, "freeze", answer_lost)
+    sentence = kit.refusal("virt_backup", domain=guest.name, quiesce="require", checkpoint={"name": "ck1"})
+    assert sentence == "The answer to the freeze was lost."
+    assert frozen(guest) == "thawed"
+    assert kit.nothing_left(guest)
+    job = kit.backup(guest, quiesce="try", checkpoint={"name": "ck1"})
+    assert job["quiesced"] is False
+    assert any("The answer to the freeze was lost." in warning for warning in job["warnings"])
+    assert frozen(guest) == "thawed"
+
+
+def test_a_checkpoint_is_made_while_the_guest_is_frozen(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = _libvirt.DomainHandle.create_checkpoint
+
+    def looking(self: _libvirt.DomainHandle, *arguments: t.Any, **options: t.Any) -> None:
+        assert frozen(guest) == "frozen"
+        create(self, *arguments, **options)
+
+    monkeypatch.setattr(_libvirt.DomainHandle, "create_checkpoint", looking)
+    made = kit.run("virt_checkpoint", domain=guest.name, name="ck1", quiesce="require")
+    assert made["quiesced"] is True
+    assert made["freeze_seconds"] > 0
+    assert frozen(guest) == "thawed"
+
+
+# no agent
+
+
+@pytest.fixture(scope="module")
+def agentless() -> t.Iterator[LabDomain]:
+    """Return a domain with the agent's channel and nobody at its other end."""
+    made = Domains()
+    yield made(Disk("vda"), devices=CHANNEL)
+    made.close()
+
+
+@pytest.mark.parametrize("module", ["virt_backup", "virt_checkpoint"])
+def test_require_without_an_agent_is_refused_before_anything(agentless: LabDomain, module: str) -> None:
+    stale = kit.SCRATCH / f"virt-backup-{agentless.uuid}-vda.qcow2"
+    stale.touch()
+    made = {"name": "ck1"} if module == "virt_checkpoint" else {"checkpoint": {"name": "ck1"}}
+    for check in (True, False):
+        sentence = kit.refusal(module, check=check, domain=agentless.name, quiesce="require", **made)
+        assert sentence.startswith(f"quiesce: require cannot be met: domain '{agentless.name}' {NO_AGENT}")
+    assert stale.exists()
+    stale.unlink()
+    assert kit.nothing_left(agentless)
+
+
+def test_try_without_an_agent_goes_on_and_says_so(agentless: LabDomain) -> None:
+    options = {"domain": agentless.name, "quiesce": "try"}
+    foreseen = kit.run("virt_backup", check=True, **options)
+    job = kit.run("virt_backup", **options)
+    words = [f"Not frozen: domain '{agentless.name}' {NO_AGENT}; the backup is crash-consistent."]
+    assert foreseen["warnings"] == job["warnings"] == words
+    assert job["quiesced"] is False
+    kit.end(agentless)
