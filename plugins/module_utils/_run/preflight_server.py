@@ -61,8 +61,8 @@ def _check_port(server: Server) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except socket.gaierror as error:
-        problem = f"cannot be resolved: {error.strerror}"
+    except (socket.gaierror, UnicodeError) as error:  # "a..b" and a label of 64 characters are no names to Python
+        problem = f"cannot be resolved: {getattr(error, 'strerror', 'it is no name')}"
         raise InputError("server.name", server.name, problem, "give an address of the hypervisor") from error
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:

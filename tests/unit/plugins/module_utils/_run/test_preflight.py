@@ -262,7 +262,12 @@ def test_a_port(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("192.0.2.1", "is no address of the hypervisor"), ("no.such.invalid", "cannot be")]
+    ("name", "word"),
+    [
+        ("192.0.2.1", "is no address of the hypervisor"),
+        ("a..b", "cannot be resolved"),
+        ("a" * 64, "cannot be resolved"),
+    ],
 )
 def test_a_name_that_is_not_ours(host: Host, name: str, word: str) -> None:
     message = host.refusal(server=Server("tcp", name=name, port=10809))
