@@ -271,10 +271,10 @@ class Node:
             *argv,
         ]
 
-    def run(self, argv: t.Sequence[str], **options: t.Any) -> subprocess.CompletedProcess[str]:
+    def run(self, argv: t.Sequence[str], check: bool = True, **options: t.Any) -> subprocess.CompletedProcess[str]:
         """Run a command inside and return it completed; text, captured, checked unless told otherwise."""
-        settings: dict[str, t.Any] = {"check": True, "capture_output": True, "text": True, "timeout": 120, **options}
-        return subprocess.run(self.inside(argv), **settings)
+        settings: dict[str, t.Any] = {"capture_output": True, "text": True, "timeout": 120, **options}
+        return subprocess.run(self.inside(argv), check=check, **settings)
 
     def state(self) -> dict[str, t.Any]:
         """Return what another process needs to stop this node later."""
