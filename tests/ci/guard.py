@@ -90,6 +90,22 @@ def read_recap(output: str) -> Recap:
     return Recap(plays, frozenset(worked), sum(int(ok) for _host, ok in lines))
 
 
+def split_scenarios(output: str) -> dict[str, str]:
+    """Return what molecule printed for each scenario, its actions after one another."""
+    pieces = re.split(r"^\w+\s+\[(\S+) > \w+\] Executing\s*$", output, flags=re.MULTILINE)[1:]
+    texts: dict[str, str] = collections.defaultdict(str)
+    for name, text in zip(pieces[::2], pieces[1::2], strict=True):
+        texts[name] += text
+    return dict(texts)
+
+
+def check_scenarios(output: str, minimums: t.Mapping[str, t.Mapping[str, int]]) -> str:
+    """Demand of every known scenario that enough plays, hosts and tasks ran; return the line for humans."""
+    texts = split_scenarios(output)
+    told = [f"{name}: {check_recap(read_recap(texts.get(name, '')), minimum)}" for name, minimum in minimums.items()]
+    return "; ".join(told)
+
+
 def check_recap(recap: Recap, minimum: t.Mapping[str, int]) -> str:
     """Demand enough plays, hosts and tasks of an Ansible run; return the line for humans."""
     require("plays", recap.plays, minimum["plays"])

@@ -65,6 +65,28 @@ def test_a_playbook_that_did_too_little_is_red(output: str, reason: str) -> None
         guard.check_recap(guard.read_recap(output), MINIMUM)
 
 
+MOLECULE = f"""\
+INFO     [one > prepare] Executing
+{recap("hv1", "hv2", plays=1)}
+INFO     [one > prepare] Executed: Successful
+INFO     [one > converge] Executing
+{recap("hv1", "hv2", plays=1)}
+INFO     [two > converge] Executing
+{recap("hv1", "hv2")}
+"""
+
+
+def test_each_scenario_is_counted_by_itself() -> None:
+    told = "one: 2 plays, 2 hosts, 12 tasks; two: 2 plays, 2 hosts, 6 tasks"
+    assert guard.check_scenarios(MOLECULE, {"one": MINIMUM, "two": MINIMUM}) == told
+
+
+@pytest.mark.parametrize("minimums", [{"three": MINIMUM}, {"two": {**MINIMUM, "tasks": 7}}])
+def test_a_scenario_that_did_too_little_is_red(minimums: dict[str, dict[str, int]]) -> None:
+    with pytest.raises(guard.Red, match="only"):
+        guard.check_scenarios(MOLECULE, {"one": MINIMUM, **minimums})
+
+
 def test_every_wanted_sanity_test_must_run() -> None:
     output = 'Running sanity test "pep8"\nRunning sanity test "import" on Python 3.11\nRunning sanity test "import" on Python 3.12\n'
     assert guard.check_sanity(output, ["pep8", "import"]) == "2 sanity tests"
