@@ -11,6 +11,7 @@ import types
 import typing as t
 
 import pytest
+import yaml
 
 from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import (
     BackupRequest,
@@ -27,6 +28,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.level import Ba
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run import backup_start
 from ansible_collections.virt.backup.plugins.module_utils._xml.backup import parse_backup
+from ansible_collections.virt.backup.plugins.modules import virt_backup
 
 UUID = "7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11"
 DISK = "<disk type='file'><driver type='qcow2'/><source file='/{0}'/><target dev='{0}' bus='virtio'/></disk>"
@@ -131,6 +133,15 @@ def test_check_says_what_the_run_sends(start: Start) -> None:
     again = start(daemon)
     assert (foreseen.changed, done.changed, again.changed) == (True, True, False)
     assert len(daemon.begun) == 1
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_result_has_what_is_documented(start: Start, *, check: bool) -> None:
+    result = start(Daemon(), check=check).result
+    documented = yaml.safe_load(virt_backup.RETURN)
+    with_this_state = {name for name, value in documented.items() if "state=started" in value["returned"]}
+    assert result.keys() == with_this_state
+    assert {key for disk in result["disks"] for key in disk} == documented["disks"]["contains"].keys()
 
 
 # libvirt's sentence in several languages, and the disk it means; disks and checkpoint may have the same words in them.

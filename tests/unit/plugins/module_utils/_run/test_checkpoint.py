@@ -10,12 +10,14 @@ import typing as t
 
 import libvirt
 import pytest
+import yaml
 
 from ansible_collections.virt.backup.plugins.module_utils._model.checkpoint_goal import CheckpointGoal
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.checkpoint import ensure_checkpoint
 from ansible_collections.virt.backup.plugins.module_utils._run.info import checkpoint_info
+from ansible_collections.virt.backup.plugins.modules import virt_checkpoint, virt_checkpoint_info
 
 URI = "test:///default"
 DOMAIN = """\
@@ -206,3 +208,15 @@ def test_info_is_parents_first_and_one_when_named(domain: libvirt.virDomain) -> 
     assert [(entry["name"], entry["parent"]) for entry in found] == [("b", ""), ("a", "b"), ("c", "a")]
     assert [entry["name"] for entry in checkpoint_info(URI, "web", name="a", size=False).result["checkpoints"]] == ["a"]
     assert checkpoint_info(URI, "web", name="d", size=False).result["checkpoints"] == []
+
+
+def test_results_have_what_is_documented(domain: libvirt.virDomain) -> None:
+    made = ensure().result
+    documented = yaml.safe_load(virt_checkpoint.RETURN)
+    assert made.keys() <= documented.keys()
+    assert made["checkpoint"].keys() == documented["checkpoint"]["contains"].keys()
+    (found,) = checkpoint_info(URI, "web", name="", size=False).result["checkpoints"]
+    entry = yaml.safe_load(virt_checkpoint_info.RETURN)["checkpoints"]["contains"]
+    assert found.keys() == entry.keys()
+    measured = {"dirty_bytes", "usable", "reason"}
+    assert {key for disk in found["disks"] for key in disk} == entry["disks"]["contains"].keys() - measured
