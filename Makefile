@@ -5,6 +5,7 @@
 # What each target does is in tests/ci; everything generated lies in build/.
 PYTHON := /usr/bin/python3
 STEPS ?=
+export KEEP_GOING
 
 .PHONY: help setup test test-quick stage demo bench lock clean
 
@@ -14,7 +15,7 @@ help:  ## Show this list
 setup:  ## Install what the tests need (packages of Debian, build/venv); nothing when it is there
 	@$(PYTHON) tests/ci/setup.py
 
-test: setup  ## Run every check, fastest first (STEPS="ruff unit": only these)
+test: setup  ## Run every check, fastest first (STEPS="ruff unit": these; KEEP_GOING=1: all)
 	@$(PYTHON) tests/ci/run.py full $(STEPS)
 
 test-quick: setup  ## Run the inner loop: linters, types, architecture, unit tests (under 20 s)

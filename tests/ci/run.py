@@ -2,10 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run the steps, fastest first, one line each, and stop at the first red one: run.py full|quick [STEP...]."""
+"""Run the steps, fastest first, one line each: run.py full|quick [STEP...].
+
+The first red step ends the run, unless KEEP_GOING is set.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import tomllib
@@ -52,13 +56,14 @@ def main(arguments: list[str]) -> int:
     process.adopt_orphans()
     begun = time.monotonic()
     names = [name for name in steps if name in arguments[1:] or not arguments[1:]]
-    for number, name in enumerate(names):
-        if not run_step(name, steps[name], minimums.get(name, {})):
-            print(f"steps: {number} passed, 1 failed, {len(names) - number - 1} skipped")
-            return 1
-    print(f"All steps in {time.monotonic() - begun:.0f} s")
-    print(f"steps: {len(names)} passed, 0 failed")
-    return 0
+    results: list[bool] = []
+    for name in names:
+        results.append(run_step(name, steps[name], minimums.get(name, {})))
+        if not results[-1] and not os.environ.get("KEEP_GOING"):
+            break
+    print(f"{time.monotonic() - begun:.0f} s in all; the logs are in {paths.LOGS.relative_to(paths.ROOT)}")
+    print(f"steps: {results.count(True)} passed, {results.count(False)} failed, {len(names) - len(results)} skipped")
+    return 0 if all(results) else 1
 
 
 def run_step(name: str, step: Step, minimum: t.Mapping[str, t.Any]) -> bool:
