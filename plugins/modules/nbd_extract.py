@@ -181,12 +181,10 @@ EXAMPLES = r"""
         source_id: tuesday
     status_file: /run/virt-backup/web.json
 
-- name: Copy every disk that virt_backup serves at once
+- name: Copy all disks of a running job at the same time, as the role does
   virt.backup.nbd_extract:
-    images: "{{ images }}"
-  vars:
-    images: >-
-      {{ job.disks | map(attribute='uri') | map('community.general.dict_kv', 'uri') }}
+    images: "{{ disks | virt.backup.extract_images('wednesday') }}"
+    rate_limit: 104857600
 """
 
 RETURN = r"""

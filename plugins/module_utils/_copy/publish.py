@@ -17,6 +17,7 @@ Both are complete and synced under names of their own before the first of these 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -93,6 +94,9 @@ def sync_folder(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what file systems answer that can't sync a folder, such as CIFS
+            raise
     finally:
         os.close(fd)
 

@@ -26,8 +26,8 @@ class Describer(t.Protocol):
 
     contexts: frozenset[str]
 
-    def extents(self, context: str, start: int, end: int) -> list[Extent]:
-        """Return what the context says about a range."""
+    def extents(self, context: str, start: int, end: int) -> Iterable[Extent]:
+        """Return what the context says about a range, ascending and without gaps."""
 
 
 class FullSource:
@@ -49,7 +49,7 @@ class FullSource:
         """Yield the units of work."""
         return plan.bridged(plan.tasks(self.segments()))
 
-    def _ask(self, start: int, end: int) -> list[Extent]:
+    def _ask(self, start: int, end: int) -> Iterable[Extent]:
         if ALLOCATION not in self._describer.contexts:
             return [Extent(start, end - start, 0)]
         return self._describer.extents(ALLOCATION, start, end)

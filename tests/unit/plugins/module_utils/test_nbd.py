@@ -159,7 +159,7 @@ def connect(*contexts: str, timeout: float = 5.0, cancel: threading.Event | None
     return Connection("nbd://x", contexts, timeout, cancel or threading.Event())
 
 
-def picture(extents: list[Extent], size: int) -> str:
+def picture(extents: t.Iterable[Extent], size: int) -> str:
     """Draw extents, and make sure that they lie one behind the other without gaps."""
     position, drawn = 0, ""
     for start, length, flags in extents:
@@ -182,13 +182,13 @@ def test_contexts_are_complete_whatever_the_cut_of_either(handle: type[Handle], 
 
 def test_what_overshoots_is_clipped(handle: type[Handle]) -> None:
     handle.pictures = {ALLOCATION: "012"}
-    assert connect(ALLOCATION).extents(ALLOCATION, 5, 17) == [Extent(5, 5, 0), Extent(10, 7, 1)]
+    assert list(connect(ALLOCATION).extents(ALLOCATION, 5, 17)) == [Extent(5, 5, 0), Extent(10, 7, 1)]
 
 
 def test_a_context_without_an_answer_is_an_error(handle: type[Handle]) -> None:
     handle.pictures = {ALLOCATION: "000", BITMAP: "1"}
     with pytest.raises(NbdError, match="no extents of qemu:dirty-bitmap:b at offset 10"):
-        connect(ALLOCATION, BITMAP).extents(BITMAP, 0, 30)
+        list(connect(ALLOCATION, BITMAP).extents(BITMAP, 0, 30))
 
 
 def test_only_negotiated_contexts_are_told(handle: type[Handle]) -> None:

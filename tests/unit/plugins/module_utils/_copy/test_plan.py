@@ -138,10 +138,10 @@ def test_zeroes_of_many_blocks_are_one_task_within_one_table() -> None:
     ]
 
 
-def test_a_full_copy_reads_across_the_gaps_of_a_block() -> None:
-    runs = [Segment(at * CLUSTER, (at + 1) * CLUSTER, False) for at in (1, 3, 5, 17)]
+def test_a_full_copy_reads_across_the_small_gaps_of_a_block() -> None:
+    runs = [Segment(at * CLUSTER, (at + 1) * CLUSTER, False) for at in (1, 3, 6, 10, 17)]
     assert [task.reads for task in plan.bridged(plan.tasks(runs))] == [
-        (Run(CLUSTER, 6 * CLUSTER),),
+        (Run(CLUSTER, 7 * CLUSTER), Run(10 * CLUSTER, 11 * CLUSTER)),
         (Run(17 * CLUSTER, 18 * CLUSTER),),
     ]
 
