@@ -19,6 +19,7 @@ from lab.domains import Domains, LabDomain
 from lab.tools import call
 from lxml import etree
 
+from ansible_collections.virt.backup.plugins.module_utils._run import preflight
 from ansible_collections.virt.backup.tests.integration import virt_kit as kit
 from ansible_collections.virt.backup.tests.integration.virt_kit import KIB64
 
@@ -101,11 +102,26 @@ def test_tcp_on_ipv6(domain: LabDomain, port: int) -> None:
     kit.end(domain, server=server)
 
 
-def test_a_port_in_use_is_one_sentence_and_leaves_nothing(domain: LabDomain) -> None:
+def test_a_port_in_use_is_told_before_anything(domain: LabDomain) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        options = {"domain": domain.name, "server": {"transport": "tcp", "name": "127.0.0.1", "port": port}}
+        for check in (True, False):
+            sentence = kit.refusal("virt_backup", check=check, **options, checkpoint={"name": "ck1"})
+            assert sentence == (
+                f"server.port: {port} cannot be had on 127.0.0.1: Address already in use; "
+                "choose another port, or a UNIX socket."
+            )
+    assert kit.nothing_left(domain)
+
+
+def test_a_port_that_is_taken_in_the_last_moment_leaves_nothing(
+    domain: LabDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "check_server", lambda *_arguments: None)
     with socket.create_server(("127.0.0.1", 0)) as other:
         server = {"transport": "tcp", "name": "127.0.0.1", "port": other.getsockname()[1]}
-        options = {"domain": domain.name, "server": server, "checkpoint": {"name": "ck1"}}
-        sentence = kit.refusal("virt_backup", **options)
+        sentence = kit.refusal("virt_backup", domain=domain.name, server=server, checkpoint={"name": "ck1"})
     assert "Address already in use" in sentence
     assert sentence.endswith("Another server uses that port; choose another server.port, or a UNIX socket.")
     assert kit.nothing_left(domain)

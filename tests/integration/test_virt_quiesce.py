@@ -23,6 +23,7 @@ from lab.wait import until
 
 from ansible_collections.virt.backup.plugins.module_utils import _libvirt
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+from ansible_collections.virt.backup.plugins.module_utils._run import preflight
 from ansible_collections.virt.backup.plugins.modules import virt_backup
 from ansible_collections.virt.backup.tests.integration import virt_kit as kit
 
@@ -132,7 +133,8 @@ def test_a_begin_that_fails_in_the_freeze_thaws(guest: Guest, monkeypatch: pytes
     assert guest.checkpoints() == []
 
 
-def test_a_begin_that_libvirt_refuses_thaws(guest: Guest) -> None:
+def test_a_begin_that_libvirt_refuses_thaws(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "check_server", lambda *_arguments: None)
     with socket.create_server(("127.0.0.1", 0)) as other:
         server = {"transport": "tcp", "name": "127.0.0.1", "port": other.getsockname()[1]}
         options = {"domain": guest.name, "quiesce": "require", "server": server, "checkpoint": {"name": "ck1"}}
@@ -146,20 +148,27 @@ def test_a_begin_that_libvirt_refuses_thaws(guest: Guest) -> None:
 def test_killed_in_the_freeze_the_guest_thaws(
     guest: Guest, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
-    def wait_to_be_killed(_begin: t.Callable[[], None]) -> None:
+    def wait_to_be_killed(begin: t.Callable[[], None]) -> None:
+        begin()
         while True:
             signal.pause()
 
     at_begin(monkeypatch, wait_to_be_killed)
-    pid, reading = kit.start_child(lambda: _module({"domain": guest.name, "quiesce": "require"}))
+    options = {"domain": guest.name, "quiesce": "require", "checkpoint": {"name": "ck1"}}
+    pid, reading = kit.start_child(lambda: _module(options))
     try:
-        until("the guest is frozen", lambda: frozen(guest) == "frozen")
+        until("the job has begun", guest.has_job)
+        assert frozen(guest) == "frozen"
     finally:
         os.kill(pid, how)
+        with open(reading, encoding="utf-8") as pipe:
+            printed = pipe.read()
         os.waitpid(pid, 0)
-        os.close(reading)
     until("the guest is thawed", lambda: frozen(guest) == "thawed", 30)
-    assert not guest.has_job()
+    # Nobody was left to undo the one; the other undid what it had begun, and said so.
+    assert guest.has_job() is (how is signal.SIGKILL)
+    assert guest.checkpoints() == (["ck1"] if how is signal.SIGKILL else [])
+    assert ("Interrupted by SIGTERM; what had been begun was undone." in printed) is (how is signal.SIGTERM)
 
 
 def test_a_thaw_that_fails_is_told_and_the_watchdog_does_it(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
