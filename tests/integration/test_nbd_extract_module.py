@@ -181,6 +181,22 @@ def test_an_export_name_with_odd_letters(tmp_path: Path, out: Path) -> None:
     nbd.identical(out / "a.qcow2", disk)
 
 
+def test_a_server_that_wants_tls(tmp_path: Path, out: Path) -> None:
+    keys = tmp_path / "keys.psk"
+    keys.write_text("backup:" + "0123456789abcdef" * 4 + "\n")
+    keys.chmod(0o600)
+    plain = nbd.create(tmp_path / "disk.raw", MIB, image_format="raw")
+    nbd.qemu_io(plain, "write -P 7 0 1M", image_format="raw")
+    with nbd.nbdkit(tmp_path, "--tls=require", f"--tls-psk={keys}", "file", plain) as server:
+        dest = str(out / "a.qcow2")
+        uri = f"nbds+unix://backup@/?socket={server.socket}&tls-psk-file={keys}"
+        result = nbd.run_module({"images": [{"uri": uri, "dest": dest}]}, tmp_path)
+        refused = nbd.run_module({"images": [{"uri": server.uri(), "dest": dest}], "force": True}, tmp_path)
+    assert result["changed"], result
+    assert "can't be opened" in refused["msg"]
+    nbd.identical(out / "a.qcow2", plain, other_format="raw")
+
+
 def test_it_finds_the_python_that_has_libnbd(server: nbd.Server, out: Path, tmp_path: Path) -> None:
     """Under an interpreter without the library, by Ansible itself: the module starts itself again."""
     bare = tmp_path / "bare"

@@ -131,7 +131,8 @@ def check_dests(images: Sequence[ImageRequest]) -> None:
 
 
 def check_kind(index: int, image: ImageRequest) -> None:
-    """Refuse contradictions between format, bitmap and backing file."""
+    """Refuse contradictions between format, bitmap and backing file, and a source that is no single line."""
+    _refuse_control(parameter(index, "source_id"), image.source_id)
     if image.bitmap:
         _refuse_control(parameter(index, "bitmap"), image.bitmap)
         if image.bitmap.startswith("qemu:"):
