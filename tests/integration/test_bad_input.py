@@ -783,8 +783,13 @@ def with_text(thing: t.Any, text: str) -> t.Any:
     return thing.replace("*", text) if isinstance(thing, str) else thing
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a\u2028b"], ids=["newline", "separator"])
-@pytest.mark.parametrize(("module", "options", "parameter"), TEXTS, ids=[f"{row[0]}: {row[2]}" for row in TEXTS])
+# A line separator of Unicode is one to XML's readers too, so the modules that write XML refuse it as well.
+LINES = [(*row, text) for row in TEXTS for text in ("a\nb", "a\u2028b") if text == "a\nb" or row[0].startswith("virt_")]
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "parameter", "text"), LINES, ids=[f"{row[0]}: {row[2]}: {row[3]!a}" for row in LINES]
+)
 def test_no_text_takes_control_characters(
     module: str,
     options: dict[str, t.Any],

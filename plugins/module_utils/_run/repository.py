@@ -85,6 +85,7 @@ def _existing(path: str) -> Repository | None:
     if not os.path.lexists(path):
         if not os.path.isdir(os.path.dirname(path)):
             raise InputError("path", path, "has no parent directory", "create the parent, or check that it is mounted")
+        _check_writable(path, os.path.dirname(path))
         return None
     if not os.path.isdir(path):
         raise InputError("path", path, "is not a directory", "give a directory that is missing or empty")
@@ -95,7 +96,15 @@ def _existing(path: str) -> Repository | None:
         shown = ", ".join(foreign[:3])
         remedy = "give an empty directory; a repository that lost its repository.json needs that file back"
         raise InputError("path", path, f"is not empty ({shown}) and has no {NAME}", remedy)
+    _check_writable(path, path)
     return None
+
+
+def _check_writable(path: str, directory: str) -> None:
+    """Refuse a place where nothing can be made; a read-only file system refuses root too."""
+    if not os.access(directory, os.W_OK | os.X_OK):
+        problem = f"cannot be made: {directory!r} is not writable"
+        raise InputError("path", path, problem, "make it writable, or choose another directory")
 
 
 def _check_mount(path: str) -> None:

@@ -57,6 +57,8 @@ class Repository:
 def open_repository(path: str) -> Repository:
     """Read ``repository.json`` in ``path``; raise one sentence when this is not a repository that we understand."""
     file = os.path.join(path, NAME)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise StateError(f"repository: {path!r} is not a directory; give the directory that holds {NAME}.")
     try:
         fields = Fields(read_json(file), file)
     except FileNotFoundError:

@@ -62,7 +62,7 @@ STAGED: dict[str, tuple[dict[str, t.Any], str]] = {
     "newline in the repository": ({"repository": "/srv/a\nb"}, "without control characters"),
     "dots in the repository": ({"repository": "/srv/../etc"}, "contains '..'"),
     "no repository there": ({"repository": "/nonexistent"}, "it has no repository.json"),
-    "a file as repository": ({"repository": "/etc/passwd"}, "can't be read"),
+    "a file as repository": ({"repository": "/etc/passwd"}, "'/etc/passwd' is not a directory; give the directory"),
     "bad UUID": ({"domain_uuid": "web"}, "domain_uuid: 'web' is not a domain's UUID; take it from 'virsh domuuid'"),
     "UUID that leads away": ({"domain_uuid": "../../etc"}, "is not a domain's UUID"),
     "newline in the name": ({"domain_name": "web\nroot"}, "domain_name: 'web\\nroot' has a newline"),
