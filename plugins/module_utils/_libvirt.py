@@ -94,16 +94,37 @@ def _text(error: libvirt.libvirtError) -> str:
     return " ".join((error.get_error_message() or str(error)).split())
 
 
+# What QEMU and libvirt say (never translated by QEMU), and what to do; the first row that has all its words wins.
+_TEXT_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("Failed to bind socket", "Permission denied"),
+        "QEMU may not create a socket there: check the owner of the directory, and AppArmor or SELinux; "
+        "the role virt.backup.hypervisor sets them.",
+    ),
+    (("Address already in use",), "Another server uses that port; choose another server.port, or a UNIX socket."),
+    (
+        ("Unable to access credentials",),
+        "Put the certificates where backup_tls_x509_cert_dir in qemu.conf says, or leave server.tls out.",
+    ),
+    (
+        ("TLS directory not configured",),
+        "Set backup_tls_x509_cert_dir in qemu.conf, or leave server.tls out.",
+    ),
+    (
+        ("Bitmap already exists",),
+        "An image holds a bitmap that libvirt has forgotten; choose another name for the checkpoint.",
+    ),
+    *(
+        ((words,), "Check that the directory exists and that the user QEMU runs as may enter and write it.")
+        for words in ("failed to create image file", "Could not open", "Permission denied")
+    ),
+)
+
+
 def _remedy(code: int, text: str) -> str:
-    if "Failed to bind socket" in text and "Permission denied" in text:
-        return (
-            "QEMU may not create a socket there: check the owner of the directory, and AppArmor or SELinux; "
-            "the role virt.backup.hypervisor sets them."
-        )
-    if "Address already in use" in text:
-        return "Another server uses that port; choose another server.port, or a UNIX socket."
-    if "failed to create image file" in text or "Could not open" in text or "Permission denied" in text:
-        return "Check that the directory exists and that the user QEMU runs as may enter and write it."
+    for words, remedy in _TEXT_REMEDIES:
+        if all(word in text for word in words):
+            return remedy
     return _REMEDIES.get(code, "")
 
 

@@ -832,6 +832,94 @@ def test_metacharacters_are_taken_for_what_they_are(
     assert look(connection) == before
 
 
+def test_metacharacters_work_in_a_real_job(domains: Domains, workdir: pathlib.Path) -> None:
+    """What libvirt hands back is read as what was sent, so the second call finds the job of the first."""
+    domain = domains(Disk("vda"))
+    domain.make_checkpoint("ck1", "vda")
+    (workdir / METACHARACTERS).mkdir()
+    options = {
+        **disk(
+            exportname=f"{METACHARACTERS}/e?#", exportbitmap=METACHARACTERS, scratch=str(workdir / METACHARACTERS / "s")
+        ),
+        **unix(socket=str(workdir / METACHARACTERS / "s.sock")),
+        "incremental": "ck1",
+        "checkpoint": {"name": "new", "description": METACHARACTERS},
+    }
+    (workdir / METACHARACTERS).chmod(0o777)
+    job = kit.backup(domain, **options)
+    (entry,) = job["disks"]
+    assert (entry["level"], entry["exportname"]) == ("incremental", f"{METACHARACTERS}/e?#")
+    call("nbdinfo", f"--map=qemu:dirty-bitmap:{entry['exportbitmap']}", entry["uri"])
+    again = kit.backup(domain, **options)
+    assert not again["changed"]
+    assert again["disks"] == job["disks"]
+    assert kit.end(domain, server=options["server"])["changed"]
+    checkpoint = {"domain": domain.name, "name": "new", "description": METACHARACTERS}
+    assert not kit.run("virt_checkpoint", **checkpoint)["changed"]
+    (found,) = kit.run("virt_checkpoint_info", domain=domain.name, name="new")["checkpoints"]
+    assert found["description"] == METACHARACTERS
+    kit.run("virt_checkpoint", domain=domain.name, name="new", state="absent", metadata_only=True)
+    assert kit.run("virt_checkpoint", domain=domain.name, name="new", redefine_xml=found["xml"])["changed"]
+    assert kit.run("virt_checkpoint", domain=domain.name, name="new", state="absent")["changed"]
+
+
+# What only QEMU can know: check mode foresees a start, the start fails in words, and takes back what it had done.
+LATE = [
+    ("TLS without certificates", unix(tls=True), "Unable to access credentials", "backup_tls_x509_cert_dir"),
+    (
+        "a bitmap of that name that libvirt has forgotten",
+        {"checkpoint": {"name": "forgotten"}},
+        "Bitmap already exists: forgotten",
+        "another name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "word", "remedy"), [row[1:] for row in LATE], ids=[row[0] for row in LATE])
+def test_a_start_that_qemu_refuses_leaves_nothing(
+    options: dict[str, t.Any], word: str, remedy: str, domains: Domains, connection: libvirt.virConnect
+) -> None:
+    domain = domains(Disk("vda"))
+    domain.make_checkpoint("forgotten", "vda")
+    virsh("checkpoint-delete", domain.name, "forgotten", "--metadata")
+    before = look(connection)
+    usual = {"domain": domain.name, "checkpoint": {"name": "new"}}
+    assert kit.run("virt_backup", check=True, **{**usual, **options})["changed"]
+    result = kit.attempt("virt_backup", **{**usual, **options})
+    assert result["failed"]
+    assert not result.get("changed")
+    for part in (word, remedy):
+        assert part in result["msg"]
+    assert result["msg"].isprintable()
+    assert look(connection).domains == before.domains
+    assert look(connection).files.keys() == before.files.keys()
+    kit.run("virt_backup", **usual)
+    kit.end(domain)
+
+
+def test_a_forgotten_bitmap_in_the_way_of_a_checkpoint(domains: Domains, connection: libvirt.virConnect) -> None:
+    domain = domains(Disk("vda"))
+    domain.make_checkpoint("forgotten", "vda")
+    virsh("checkpoint-delete", domain.name, "forgotten", "--metadata")
+    before = look(connection).domains
+    result = kit.attempt("virt_checkpoint", domain=domain.name, name="forgotten")
+    assert result["failed"]
+    assert "another name" in result["msg"]
+    assert look(connection).domains == before
+
+
+def test_a_socket_that_another_job_serves_is_not_taken_over(domains: Domains, workdir: pathlib.Path) -> None:
+    workdir.chmod(0o777)
+    server = unix(socket=str(workdir / "shared.sock"))
+    one, two = domains(Disk("vda")), domains(Disk("vda"))
+    job = kit.backup(one, **server)
+    assert "is in use by another server" in kit.refusal("virt_backup", domain=two.name, **server)
+    call("nbdinfo", job["disks"][0]["uri"])
+    kit.end(one, **server)
+    assert kit.backup(two, **server)["changed"]
+    kit.end(two, **server)
+
+
 def test_the_usual_options_are_right(names: dict[str, str], connection: libvirt.virConnect) -> None:
     """Otherwise a refusal might have another cause than the row says."""
     before = look(connection)
