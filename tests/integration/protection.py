@@ -189,8 +189,8 @@ class Protection:
         return point
 
     def undo(self, run: Run) -> None:
-        """Leave nothing of a run that failed."""
-        self.stop()
+        """Leave nothing of a run that failed; another's job, which made it fail, is refused and stays."""
+        kit.attempt("virt_backup", **self._job, state="stopped")
         kit.run("virt_checkpoint", domain=self.domain.name, name=run.checkpoint, state="absent")
         options = {"id": run.plan["id"], "token": run.plan["token"]}
         kit.run("restore_point", **self._place, **options, state="absent", staging=True)

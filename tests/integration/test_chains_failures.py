@@ -12,10 +12,13 @@ import typing as t
 import pytest
 from integration.protection import FULL, INCREMENTAL, Protection, Run, attempt_while
 from integration.virt_kit import SCRATCH, SOCKETS, Result
+from lab import services
 from lab.disks import KIB, MIB, Disk
 from lab.domains import Domains, LabDomain
 from lab.tools import call, virsh
 from lab.wait import until
+
+SLOWLY = {"rate_limit": 512 * KIB, "connections": 1}
 
 
 @pytest.fixture
@@ -54,18 +57,29 @@ def incremental_from(protection: Protection, expected: str) -> None:
     assert point.disk("vda")["incremental"] == expected
 
 
-def cut_off(protection: Protection, run: Run) -> Result:
-    """End the job while nbd_extract reads, as soon as it has begun to write, and return what that said."""
+def cut_off(protection: Protection, run: Run, cut: t.Callable[[], None]) -> Result:
+    """Do something fatal to the copy as soon as it has begun to write; return what nbd_extract said."""
     staging = pathlib.Path(run.plan["staging"])
+    done: list[bool] = []
 
-    def cut() -> None:
-        if any(path.suffix != ".json" for path in staging.iterdir()):
-            virsh("domjobabort", protection.domain.name, check=False)
+    def meanwhile() -> None:
+        if not done and any(path.suffix != ".json" for path in staging.iterdir()):
+            cut()
+            done.append(True)
 
-    slowly = {"rate_limit": 512 * KIB, "connections": 1}
-    result = attempt_while("nbd_extract", cut, **protection.extraction(run, **slowly))
+    result = attempt_while("nbd_extract", meanwhile, **protection.extraction(run, **SLOWLY))
+    assert done
     assert result["failed"]
     return result
+
+
+def abort(protection: Protection) -> t.Callable[[], None]:
+    """Return what ends the job behind our back."""
+
+    def end() -> None:
+        virsh("domjobabort", protection.domain.name)
+
+    return end
 
 
 def test_a_job_that_ends_during_the_copy_is_no_base(domain: LabDomain, protection: Protection) -> None:
@@ -74,7 +88,7 @@ def test_a_job_that_ends_during_the_copy_is_no_base(domain: LabDomain, protectio
     run = protection.stage()
     protection.start(run)
 
-    result = cut_off(protection, run)
+    result = cut_off(protection, run, abort(protection))
     assert "Traceback" not in result["msg"]
     protection.undo(run)
     nothing_else(protection)
@@ -116,7 +130,7 @@ def dies_started(protection: Protection, run: Run) -> None:
 def dies_during_the_copy(protection: Protection, run: Run) -> None:
     """Temporary files in the staging, too."""
     protection.start(run)
-    cut_off(protection, run)
+    cut_off(protection, run, abort(protection))
 
 
 def dies_copied(protection: Protection, run: Run) -> None:
@@ -166,6 +180,48 @@ def test_a_run_that_may_live_keeps_others_out_until_its_lock_is_broken(
     assert domain.has_job()
     assert dead.checkpoint in domain.checkpoints()
     protection.break_lock()
+    incremental_from(protection, base)
+
+
+def test_a_run_that_meets_the_job_of_another_leaves_it_alone(
+    domain: LabDomain, protection: Protection, workdir: pathlib.Path
+) -> None:
+    other = Protection(domain, workdir / "other")
+    run = protection.stage()
+    protection.start(run)
+    late = other.stage()
+    with pytest.raises(AssertionError, match="has another backup job active"):
+        other.begin(late)
+    other.undo(late)
+    assert domain.has_job()
+    protection.copy(run)
+    protection.stop()
+    assert protection.publish(run).levels == {"vda": INCREMENTAL}
+    assert other.look()["restore_points"] == []
+
+
+def test_a_restart_of_libvirtd_during_the_copy_changes_nothing(domain: LabDomain, protection: Protection) -> None:
+    domain.write("vda", MIB, 3 * MIB, pattern=0x0D)
+    restarts: list[int] = []
+
+    def restart() -> None:
+        if not restarts:
+            services.restart("libvirtd")
+            restarts.append(services.pid_of("libvirtd"))
+
+    point = protection.backup(meanwhile=restart, extract=SLOWLY)
+    assert restarts
+    assert point.levels == {"vda": INCREMENTAL}
+
+
+def test_power_lost_during_the_copy_is_no_gap(domain: LabDomain, protection: Protection) -> None:
+    base = protection.points[0].checkpoint
+    domain.write("vda", MIB, 4 * MIB, pattern=0x0E)
+    run = protection.stage()
+    protection.start(run)
+    cut_off(protection, run, domain.destroy)
+    domain.start()
+    protection.undo(run)
     incremental_from(protection, base)
 
 

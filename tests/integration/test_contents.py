@@ -97,16 +97,17 @@ def nothing(domain: LabDomain, target: str) -> None:
     """No change at all: an increment without data."""
 
 
-CHANGES = (
-    new_data,
-    overwritten_data,
-    written_zeroes,
-    unmapped_zeroes,
-    trimmed_ranges,
-    the_end,
-    a_mixture,
-    nothing,
-)
+CHANGES: dict[t.Callable[[LabDomain, str], None], dict[str, t.Any]] = {
+    new_data: {},
+    overwritten_data: {"compression": "zstd"},
+    written_zeroes: {"checksum": "none"},
+    unmapped_zeroes: {"compression": "zlib"},
+    trimmed_ranges: {"connections": 1},
+    the_end: {},
+    a_mixture: {"compression": "zstd", "connections": 2},
+    nothing: {},
+}
+"""What is done to the disks, and with which options it is then copied."""
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -115,7 +116,7 @@ def test_an_increment_holds_every_kind_of_change(
 ) -> None:
     for target in SHAPES:
         change(protection.domain, target)
-    point = protection.backup()
+    point = protection.backup(extract=CHANGES[change])
     assert point.levels == dict.fromkeys(SHAPES, INCREMENTAL)
 
 

@@ -63,6 +63,23 @@ def test_a_resized_disk_is_full_once(domains: Domains, workdir: pathlib.Path) ->
     protection.check_all()
 
 
+def test_qcow2_on_a_device_or_behind_a_network_is_incremental_and_raw_is_full(
+    domains: Domains, workdir: pathlib.Path
+) -> None:
+    block, network = Disk("vdb", size=8 * MIB, kind="block"), Disk("vdc", size=8 * MIB, kind="nbd")
+    domain = domains(Disk("vda", size=8 * MIB, format="raw"), block, network)
+    protection = Protection(domain, workdir / "repository")
+    for number in range(3):
+        for target in ("vda", "vdb", "vdc"):
+            domain.write(target, number * MIB, 3 * MIB, pattern=0x20 + number)
+            domain.discard(target, number * MIB + 64 * KIB, 64 * KIB)
+        point = protection.backup()
+        expected = INCREMENTAL if number else FULL
+        assert point.levels == {"vda": FULL, "vdb": expected, "vdc": expected}
+        assert "raw" in point.reason("vda")
+    protection.check_all()
+
+
 def test_more_dirty_extents_than_one_reply_holds(domains: Domains, workdir: pathlib.Path) -> None:
     """Every other 4 KiB cluster is dirty; the allocation is in other and fewer pieces, so the two never keep step.
 
