@@ -98,8 +98,7 @@ def _text(error: libvirt.libvirtError) -> str:
 _TEXT_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("Failed to bind socket", "Permission denied"),
-        "QEMU may not create a socket there: check the owner of the directory, and AppArmor or SELinux; "
-        "the role virt.backup.hypervisor sets them.",
+        "QEMU may not create a socket there; the role virt.backup.hypervisor sets owner, AppArmor and SELinux.",
     ),
     (("Address already in use",), "Another server uses that port; choose another server.port, or a UNIX socket."),
     (
@@ -113,6 +112,10 @@ _TEXT_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("Bitmap already exists",),
         "An image holds a bitmap that libvirt has forgotten; choose another name for the checkpoint.",
+    ),
+    (
+        ("has a blockjob assigned",),
+        "A copy, commit or pull works on that disk; wait for its end, or leave the disk out with backup: false.",
     ),
     *(
         ((words,), "Check that the directory exists and that the user QEMU runs as may enter and write it.")
