@@ -16,7 +16,7 @@ def changelog(run: Commands) -> str:
     """Check the fragments and what became of earlier ones."""
     run("antsibull-changelog", "lint")
     run("antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
-    return f"{len(list((paths.ROOT / 'changelogs/fragments').glob('*.yml')))} fragments"
+    return f"{len(list((paths.ROOT / 'changelogs/fragments').glob('*.yml')))} fragment(s)"
 
 
 def sanity(run: Commands) -> str:
@@ -54,6 +54,7 @@ def docs(run: Commands) -> str:
 
 def environment(run: Commands) -> str:
     """Let ansible-builder read what an execution environment needs."""
+    stage.update()
     output = run("ansible-builder", "introspect", "--sanitize", paths.STAGE)
     if "openssh-clients" not in output:
         raise guard.Red("ansible-builder does not find the packages of meta/ee-bindep.txt")
