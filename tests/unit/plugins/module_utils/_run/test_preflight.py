@@ -10,6 +10,7 @@ import os
 import pathlib
 import socket
 import subprocess
+import time
 import typing as t
 
 import pytest
@@ -77,9 +78,18 @@ def host(tmp_path: pathlib.Path) -> Host:
 def loop(tmp_path: pathlib.Path) -> t.Iterator[str]:
     (tmp_path / "device").write_bytes(b"")
     os.truncate(tmp_path / "device", SIZE)
-    found = subprocess.run(["losetup", "-f", "--show", tmp_path / "device"], check=True, capture_output=True, text=True)
-    yield found.stdout.strip()
-    subprocess.run(["losetup", "-d", found.stdout.strip()], check=True)
+    yield (device := _attached(tmp_path / "device"))
+    subprocess.run(["losetup", "-d", device], check=True)
+
+
+def _attached(file: pathlib.Path) -> str:
+    """Attach a loop device; others on this machine do too, so a free one may be gone when losetup takes it."""
+    deadline = time.monotonic() + 10
+    while True:
+        done = subprocess.run(["losetup", "-f", "--show", file], check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        assert time.monotonic() < deadline, done.stderr
 
 
 def scratch(path: object, **options: t.Any) -> DiskRequest:
