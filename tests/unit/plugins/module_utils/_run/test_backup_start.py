@@ -68,8 +68,14 @@ class Daemon:
     def is_active(self) -> bool:
         return self.running
 
+    def state(self) -> str:
+        return "running" if self.running else "shutoff"
+
     def xml(self) -> str:
         return DOMAIN
+
+    def state(self) -> str:
+        return "paused" if self.running else "shutoff"
 
     def capacity(self, _disk: str) -> int:
         return 1 << 30
