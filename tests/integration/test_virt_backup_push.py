@@ -303,6 +303,30 @@ def test_a_push_whose_record_is_gone_is_not_trusted(domain: LabDomain, workdir: 
     assert "make the backup again" in sentence
 
 
+def test_stopped_with_another_folder_claims_nothing(domain: LabDomain, workdir: pathlib.Path) -> None:
+    pushed(domain, into(workdir, "first"), "ck1")
+    done = kit.end(domain, mode="push", target_dir=str(into(workdir, "other")))
+    assert not done["changed"]
+    assert done["ended"] == "no backup job was active, and no target is there"
+
+
+def test_stopped_checks_every_target_of_the_job_that_it_waited_for(
+    slow: LabDomain, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = _libvirt.DomainHandle.wait_until_job_ended
+
+    def let_go_first(self: _libvirt.DomainHandle, timeout: float) -> bool:
+        os.kill(slow.disks["vdb"].pid, signal.SIGCONT)
+        return wait(self, timeout)
+
+    monkeypatch.setattr(_libvirt.DomainHandle, "wait_until_job_ended", let_go_first)
+    options = {"mode": "push", "target_dir": str(workdir)}
+    kit.backup(slow, **options)
+    (workdir / "vda.qcow2").unlink()
+    sentence = kit.refusal("virt_backup", domain=slow.name, state="stopped", **options)
+    assert f"the target '{workdir}/vda.qcow2' of disk 'vda' does not exist" in sentence
+
+
 def test_stopped_without_a_job_or_a_record_is_unchanged(domain: LabDomain, workdir: pathlib.Path) -> None:
     done = kit.end(domain, mode="push", target_dir=str(workdir))
     assert not done["changed"]

@@ -18,7 +18,7 @@ from ansible.module_utils.testing import patch_module_args
 from lab.disks import MIB, Disk
 from lab.domains import Domains, LabDomain
 from lab.guest import CHANNEL, Guest
-from lab.tools import call
+from lab.tools import call, virsh
 from lab.wait import until
 
 from ansible_collections.virt.backup.plugins.module_utils import _libvirt
@@ -199,6 +199,23 @@ def test_an_agent_that_cannot_freeze_is_a_warning_or_a_refusal_and_thaws(
     assert job["quiesced"] is False
     assert any("The answer to the freeze was lost." in warning for warning in job["warnings"])
     assert frozen(guest) == "thawed"
+
+
+def test_a_paused_guest_cannot_freeze_and_is_thawed_when_it_goes_on(guest: Guest) -> None:
+    virsh("suspend", guest.name)
+    try:
+        foreseen = kit.backup(guest, check=True, quiesce="try")
+        job = kit.backup(guest, quiesce="try")
+        assert foreseen["warnings"] == job["warnings"]
+        assert "is paused" in job["warnings"][0]
+        assert job["quiesced"] is False
+        kit.end(guest)
+        for check in (True, False):
+            sentence = kit.refusal("virt_backup", check=check, domain=guest.name, quiesce="require")
+            assert "is paused" in sentence
+    finally:
+        virsh("resume", guest.name)
+    guest.wait_for_agent(30)
 
 
 def test_a_checkpoint_is_made_while_the_guest_is_frozen(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ class Disk:
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """What the XML says about a domain.
+    """What the XML says about a domain, and whether it is paused, which the XML does not say.
 
     ``agent_connected`` is known of a running domain only. ``nvram`` is a path on the hypervisor or empty; ``tpm`` says
     whether the domain has an emulated TPM. ``qemu_ids`` are the user and group id that its QEMU runs as, where the live
@@ -54,6 +54,7 @@ class Domain:
     agent_connected: bool = False
     nvram: str = ""
     tpm: bool = False
+    paused: bool = False
     qemu_ids: tuple[int, int] | None = None
 
     def disk(self, name: str) -> Disk | None:

@@ -109,7 +109,7 @@ def _stop_push(handle: DomainHandle, request: BackupRequest, seen: Observation, 
             "call again to go on waiting, or set cancel: true to end it."
         )
     wishes = _wishes(request, seen)
-    ended = _require_success(handle, bool(wishes))
+    ended = _require_success(handle, bool(wishes), was_active=job is not None)
     sources = {disk.source for disk in seen.domain.disks}
     rebased = [wish.name for wish in wishes if _finish_target(wish, _target(wish, request), sources, check=check)]
     return Outcome(
@@ -121,14 +121,16 @@ def _stop_push(handle: DomainHandle, request: BackupRequest, seen: Observation, 
 
 
 def _wishes(request: BackupRequest, seen: Observation) -> list[DiskRequest]:
-    """Return the disks whose targets are named: one by one, or by their directory."""
+    """Return the disks whose targets are named: one by one, by the job that runs, or by what their directory holds."""
     if request.disks is not None:
         return [wish for wish in request.disks if wish.backup and _target(wish, request)]
+    if seen.job is not None:
+        return [DiskRequest(disk.name, target=disk.path, driver=disk.driver) for disk in seen.job.participating]
     derived = [DiskRequest(disk.name) for disk in seen.domain.disks]
     return [wish for wish in derived if request.target_dir and os.path.exists(_target(wish, request))]
 
 
-def _require_success(handle: DomainHandle, targets_named: bool) -> str:
+def _require_success(handle: DomainHandle, targets_named: bool, *, was_active: bool) -> str:
     """Return how the push ended; success is libvirt's record of the job itself, which lives in the daemon only."""
     record = handle.completed_backup()
     if record is None:
@@ -141,6 +143,8 @@ def _require_success(handle: DomainHandle, targets_named: bool) -> str:
     if not record["success"]:
         why = f": {record['errmsg']}" if record["errmsg"] else ""
         raise StateError(f"The push job of domain '{handle.name}' did not complete{why}; its targets hold no backup.")
+    if not (targets_named or was_active):
+        return "no backup job was active, and no target is there"
     return "the job completed"
 
 

@@ -51,7 +51,8 @@ def observe(handle: DomainHandle, *, measure: bool = True, local: bool = True) -
     active = handle.is_active()
     xml = handle.xml()
     names = [disk.name for disk in parse_domain(xml).disks if disk.has_media]
-    domain = parse_domain(xml, {name: handle.capacity(name) for name in names})
+    sizes = {name: handle.capacity(name) for name in names}
+    domain = dataclasses.replace(parse_domain(xml, sizes), paused=handle.state() == "paused")
     measured = measure and active
     checkpoints = tuple(
         parse_checkpoint(checkpoint, measured=measured) for checkpoint in handle.checkpoint_xmls(measure=measured)

@@ -38,16 +38,25 @@ class Freeze:
 def foresee_freeze(domain: Domain, wish: str) -> list[str]:
     """Return in words why the wish to freeze will not come true, empty when it may.
 
-    :raises StateError: it is required, and the domain has no connected guest agent.
+    :raises StateError: it is required, and the domain has no connected guest agent or is paused.
     """
-    if wish == "never" or domain.agent_connected:
+    obstacle, remedy = _obstacle(domain)
+    if wish == "never" or not obstacle:
         return []
-    sentence = f"domain '{domain.name}' has no connected guest agent (channel org.qemu.guest_agent.0)"
     if wish == "require":
-        raise StateError(
-            f"quiesce: require cannot be met: {sentence}; start qemu-guest-agent in it or use quiesce: try."
-        )
-    return [f"Not frozen: {sentence}; the backup is crash-consistent."]
+        raise StateError(f"quiesce: require cannot be met: {obstacle}; {remedy} or use quiesce: try.")
+    return [f"Not frozen: {obstacle}; the backup is crash-consistent."]
+
+
+def _obstacle(domain: Domain) -> tuple[str, str]:
+    """Return what keeps the guest from freezing, and what to do about it; two empty texts when nothing is known to."""
+    if not domain.agent_connected:
+        sentence = f"domain '{domain.name}' has no connected guest agent (channel org.qemu.guest_agent.0)"
+        return sentence, "start qemu-guest-agent in it"
+    if domain.paused:
+        # The agent's channel stays connected, and the command would be carried out whenever the guest goes on.
+        return f"domain '{domain.name}' is paused", "resume it"
+    return "", ""
 
 
 @contextlib.contextmanager
