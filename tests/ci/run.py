@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import tomllib
+import traceback
 import typing as t
 
 import paths
@@ -74,6 +75,8 @@ def run_step(name: str, step: Step, minimum: t.Mapping[str, t.Any]) -> bool:
         told, red = step(commands), False
     except Red as reason:
         told, red = str(reason), True
+    except Exception as fault:  # a fault of these steps: red like any other, with its place
+        told, red = "".join(traceback.format_exception(fault)), True
     if red:
         print(f"---- the end of {commands.log.relative_to(paths.ROOT)}:\n{commands.tail()}\n----")
     print(f"{'RED ' if red else 'ok  '} {name:<14}{time.monotonic() - begun:7.1f} s  {told}", flush=True)
