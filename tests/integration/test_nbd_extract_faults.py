@@ -157,7 +157,7 @@ def test_errors_of_what_is_not_asked_for_do_not_matter(tmp_path: Path, source: P
         ("--filter=noparallel", "serialize=connections"),
         ("--filter=multi-conn", "multi-conn-mode=disable"),
         ("--filter=delay", "delay-read=5ms"),
-        ("--filter=cow", "--filter=extentlist"),
+        ("--filter=extentlist",),
     ],
     ids=lambda filters: filters[0].partition("=")[2],
 )
@@ -166,7 +166,7 @@ def test_servers_with_rules_of_their_own(tmp_path: Path, source: Path, out: Path
     rest = [word for word in filters if not word.startswith("--")]
     if "--filter=extentlist" in words:
         listed = tmp_path / "extents"
-        listed.write_text("".join(f"{at * 3000} 3000 {('', 'hole')[at % 2]}\n" for at in range(64 * MIB // 3000)))
+        listed.write_text("".join(f"{at}M 1M {('', 'hole')[at % 2]}\n" for at in range(64)))
         rest.append(f"extentlist={listed}")
     with nbd.nbdkit(tmp_path, *words, "file", source, *rest) as server:
         copy(server, out)
