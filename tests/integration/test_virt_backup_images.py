@@ -141,6 +141,23 @@ def test_a_transient_domain_forgets_its_checkpoints_and_is_told_them_again(domai
     kit.end(domain)
 
 
+def test_a_saved_checkpoint_is_fitted_to_the_domain_as_it_is_now(domains: Domains) -> None:
+    domain = domains(Disk("vda"), Disk("vdb"))
+    kit.taken(domain, "ck1")
+    kit.taken(domain, "ck2", incremental="ck1")
+    saved = kit.checkpoints_of(domain)["ck2"]["xml"]
+    for name in ("ck2", "ck1"):
+        kit.run("virt_checkpoint", domain=domain.name, name=name, state="absent", metadata_only=True)
+    domain.detach("vdb")
+    options = {"domain": domain.name, "name": "ck2", "redefine_xml": saved, "validate": True}
+    foreseen, done = kit.run("virt_checkpoint", check=True, **options), kit.run("virt_checkpoint", **options)
+    words = ["Left out of checkpoint 'ck2', since the domain has it no more: disk 'vdb', parent 'ck1'."]
+    assert foreseen["warnings"] == done["warnings"] == words
+    assert [(disk["name"], disk["checkpoint"]) for disk in done["checkpoint"]["disks"]] == [("vda", "bitmap")]
+    assert not kit.run("virt_checkpoint", **options)["changed"]
+    assert kit.levels(kit.backup(domain, check=True, incremental="ck2")) == {"vda": incremental("ck2")}
+
+
 def test_a_name_whose_bitmap_outlived_its_checkpoint_is_refused_and_the_bitmap_kept(domain: LabDomain) -> None:
     kit.run("virt_checkpoint", domain=domain.name, name="ck1", state="absent", metadata_only=True)
     for module, options in (("virt_backup", {"checkpoint": {"name": "ck1"}}), ("virt_checkpoint", {"name": "ck1"})):

@@ -54,7 +54,7 @@ def _obstacle(domain: Domain) -> tuple[str, str]:
         sentence = f"domain '{domain.name}' has no connected guest agent (channel org.qemu.guest_agent.0)"
         return sentence, "start qemu-guest-agent in it"
     if domain.paused:
-        # libvirt refuses to freeze it ("domain is not running"), and to thaw it, so that the watchdog would stay behind.
+        # libvirt refuses to freeze it ("domain is not running") and to thaw it, so the watchdog would stay behind.
         return f"domain '{domain.name}' is paused", "resume it"
     return "", ""
 
