@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.virt.backup.plugins.module_utils._model.disk import Domain
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._run import quiesce
-from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, frozen
+from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, foresee_freeze, frozen
 
 
 class Guest:
@@ -125,3 +125,19 @@ def test_a_begin_and_a_thaw_that_fail_leave_the_watchdog(attempt: Attempt) -> No
     with pytest.raises(BackupError, match="begin failed"):
         attempt(guest, "try")
     assert guest.log[-2:] == ["thaw", "take over"]
+
+
+AGENT, PAUSED = Domain("web", "uuid", agent_connected=True), Domain("web", "uuid", agent_connected=True, paused=True)
+
+
+@pytest.mark.parametrize(
+    ("domain", "word"), [(AGENT, ""), (PAUSED, "is paused"), (Domain("web", "uuid"), "no connected guest agent")]
+)
+def test_what_is_foreseen_without_asking_the_guest(domain: Domain, word: str) -> None:
+    assert foresee_freeze(domain, "never") == []
+    warnings = foresee_freeze(domain, "try")
+    assert bool(warnings) is bool(word)
+    assert word in " ".join(warnings)
+    if word:
+        with pytest.raises(StateError, match=f"quiesce: require cannot be met: .*{word}.*; .* or use quiesce: try"):
+            foresee_freeze(domain, "require")
