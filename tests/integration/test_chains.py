@@ -17,9 +17,10 @@ from lab.disks import KIB, MIB, Attached, Disk, create_image
 from lab.domains import Domains, LabDomain
 from lab.tools import call
 
-from ansible_collections.virt.backup.plugins.module_utils._run import restore_point_staged
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now
 
 SIZE = 6 * MIB
+RUN = "ansible_collections.virt.backup.plugins.module_utils._run"
 BOTH_FULL = {"vda": FULL, "vdb": FULL}
 BOTH_INCREMENTAL = {"vda": INCREMENTAL, "vdb": INCREMENTAL}
 ONLY_VDB_INCREMENTAL = {"vda": FULL, "vdb": INCREMENTAL}
@@ -153,11 +154,11 @@ def test_a_full_is_due_after_so_many_increments(domain: LabDomain, protection: P
 def test_a_full_is_due_after_so_many_days(
     domain: LabDomain, protection: Protection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = restore_point_staged.utc_now()
+    now = utc_now()
     for days, expected in ((2, INCREMENTAL), (3, FULL), (5, INCREMENTAL)):
         write(domain, days)
         later = now + datetime.timedelta(days=days, minutes=1)
-        monkeypatch.setattr(restore_point_staged, "utc_now", lambda later=later: later)
+        monkeypatch.setattr(f"{RUN}.restore_point_staged.utc_now", lambda later=later: later)
         point = protection.backup(full_every_days=3)
         assert set(point.levels.values()) == {expected}
         if expected == FULL:
