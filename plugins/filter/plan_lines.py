@@ -18,6 +18,8 @@ name: plan_lines
 author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Show the plan for a restore point, one line per disk
+description:
+  - Says for each disk its level, what will be copied and why, in words for people.
 positional: domain, checkpoints, skipped
 options:
   _input:

@@ -19,7 +19,7 @@ author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Sum up which domains a run protected, and which not
 description:
-  - Reads what the plays of P(virt.backup.backup#playbook) left in the variables of hypervisors and units of work.
+  - Reads what the plays of the playbook C(virt.backup.backup) left in the variables of hypervisors and units of work.
   - Whatever ended without a result counts as not protected, so that nothing is forgotten.
 positional: hypervisors, units
 options:

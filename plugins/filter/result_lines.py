@@ -18,6 +18,8 @@ name: result_lines
 author: virt.backup contributors (@virt-backup)
 version_added: 0.1.0
 short_description: Show the results of backups, with a line per domain and per disk
+description:
+  - Says for each domain what became of it, and for each disk its level and why, in words for people.
 options:
   _input:
     description:

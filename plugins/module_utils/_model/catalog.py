@@ -17,7 +17,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.staging import 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A published restore point. ``faults`` are (disk, sentence) of images that are missing, cut short or found damaged."""
+    """A published restore point; ``faults``: (disk, sentence) of images that are missing, cut short or found damaged."""
 
     manifest: Manifest
     path: str
@@ -35,7 +35,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A directory with the name of a restore point whose manifest doesn't say so; ``newer`` when a newer release wrote it."""
+    """A directory named like a restore point whose manifest doesn't say so; ``newer``: a newer release wrote it."""
 
     id: str
     path: str
