@@ -17,7 +17,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.staging import 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A published restore point; ``faults``: (disk, sentence) of images that are missing, cut short or found damaged."""
+    """A published restore point; ``faults``: (disk, sentence) of images that are missing, cut or damaged."""
 
     manifest: Manifest
     path: str
