@@ -103,7 +103,8 @@ options:
         default: ""
   connections:
     description:
-      - The most connections with which one image is read. One more describes the disk.
+      - The most connections with which one image is read. One or two more describe the disk.
+      - Many images in one call get fewer each, so that there are never more than 64 connections.
       - A server that does not allow several is read with one.
     type: int
     default: 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -77,7 +78,7 @@ def test_a_server_that_dies_in_the_middle(tmp_path: Path, source: Path, out: Pat
 
         killer = threading.Thread(target=kill)
         killer.start()
-        with pytest.raises(StateError, match=r"^images\[0\]\.uri: reading from .* failed: .*nothing was left"):
+        with pytest.raises(StateError, match=r"^images\[0\]\.uri: reading from .* failed: .*was not written"):
             copy(server, out, connections=connections, status_file=str(status))
         killer.join()
     assert nbd.names(out) == set()
@@ -224,6 +225,34 @@ def test_a_full_file_system(tmp_path: Path, source: Path, out: Path, monkeypatch
     ):
         copy(server, out)
     assert nbd.names(out) == set()
+
+
+def test_a_status_file_that_can_not_be_begun_ends_the_call(tmp_path: Path, source: Path, out: Path) -> None:
+    status = tmp_path / "status.json"
+    (tmp_path / f".status.json.{os.getpid()}.new").mkdir()
+    with (
+        nbd.nbdkit(tmp_path, "file", source) as server,
+        pytest.raises(InputError, match=r"^status_file: .*can't be written"),
+    ):
+        copy(server, out, status_file=str(status))
+    assert nbd.names(out) == set()
+
+
+def test_a_status_file_that_goes_away_does_not_matter(tmp_path: Path, source: Path, out: Path) -> None:
+    """The harmless twin: the copy is worth more than the news of it."""
+    folder = tmp_path / "status"
+    folder.mkdir()
+    with nbd.nbdkit(tmp_path, "--filter=rate", "file", source, "rate=200M") as server:
+
+        def remove() -> None:
+            when(folder / "status.json", lambda image: image["bytes_done"] >= 0)
+            shutil.rmtree(folder)
+
+        remover = threading.Thread(target=remove)
+        remover.start()
+        copy(server, out, status_file=str(folder / "status.json"))
+        remover.join()
+    nbd.identical(out / "a.qcow2", source, other_format="raw")
 
 
 def test_the_rate_limit_holds(tmp_path: Path, source: Path, out: Path) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._copy.crew import FirstError
 from ansible_collections.virt.backup.plugins.module_utils._copy.engine import DEPTH, LONE_DEPTH, Job, Worker
 from ansible_collections.virt.backup.plugins.module_utils._copy.registry import open_end
 from ansible_collections.virt.backup.plugins.module_utils._copy.source import FullSource, IncrementalSource
@@ -96,7 +97,7 @@ class Transfer:
         first = self._connect_first()
         try:
             reads = zeroes = 0
-            source = self._source(first)
+            source = self._source(first, first)
             for start, end, zero in source.segments():
                 if zero:
                     zeroes += end - start
@@ -114,27 +115,25 @@ class Transfer:
             raise AssertionError("Contract violation: a transfer without a draft can only forecast")
         began = time.monotonic()
         first = self._connect_first()
+        self._size = first.size
+        scanner = self._connect_scanner(first)
         try:
+            source = self._source(first, scanner)
             end = open_end(self.draft.fd, first.size, self.image, self._settings.compression)
-            source = self._source(first)
-            self._job = Job(
-                source.tasks(),
-                end,
-                first.size,
-                explicit_zeroes=bool(self.image.bitmap),
-                checksum=self._settings.checksum,
-            )
-            self._size = first.size
+            explicit = bool(self.image.bitmap)
+            self._job = Job(source.tasks(), end, first.size, explicit_zeroes=explicit, checksum=self._settings.checksum)
             self._work(self._job, first)
             end.finish()
             os.fsync(self.draft.fd)
         except NbdError as error:
             raise self._failed(error) from error
         except OSError as error:
-            problem = f"writing {self.image.dest!r} failed: {error.strerror}; nothing was left under that name"
+            problem = f"writing {self.image.dest!r} failed: {error.strerror}; what had that name before is untouched"
             raise StateError(f"{self._parameter}.dest: {problem}.") from error
         finally:
             first.close()
+            if scanner is not first:
+                scanner.close()
         self.record = self._make_record(self._job, source.extents, time.monotonic() - began)
 
     def _work(self, job: Job, first: Connection) -> None:
@@ -143,8 +142,7 @@ class Transfer:
         A server that lets only one client in gets one worker, which then shares ``first`` with the planning: both are
         in the same thread, because only whoever takes a task plans.
         """
-        several = self._settings.connections > 1 and first.multi_conn
-        second = self._connect_more(min(self._settings.timeout, PATIENCE)) if several else None
+        second = self._connect_more(min(self._settings.timeout, PATIENCE)) if self._several(first) else None
         threads = [
             threading.Thread(target=self._errors.guard, args=(self._extra_worker, job), daemon=True)
             for unused in range(self._settings.connections - 1 if second else 0)
@@ -172,19 +170,36 @@ class Transfer:
         finally:
             connection.close()
 
-    def _connect_more(self, patience: float) -> Connection | None:
+    def _connect_more(self, patience: float, *contexts: str) -> Connection | None:
         """Return one more connection, or ``None`` if the server does not give us one before it is needed no longer."""
         try:
-            connection = Connection(self.image.uri, (), patience, self._enough)
+            connection = Connection(self.image.uri, contexts, patience, self._enough)
         except (NbdError, Cancelled):
             return None
         connection.serve_until(self._cancel, self._settings.timeout)
         return connection
 
-    def _source(self, first: Connection) -> FullSource | IncrementalSource:
+    def _connect_scanner(self, first: Connection) -> Connection:
+        """Return what scans the disk for dirty ranges: a connection without ``base:allocation``, if there may be one.
+
+        A server answers for all contexts of a connection, and for allocation it walks through the image's metadata,
+        which over the whole disk costs the guest's storage far more than the bitmap does.
+        """
+        bitmap = BITMAP_PREFIX + self.image.bitmap
+        if not self.image.bitmap or not self._several(first):
+            return first
+        scanner = self._connect_more(min(self._settings.timeout, PATIENCE), bitmap)
+        if scanner is None or bitmap not in scanner.contexts or scanner.size != first.size:
+            return first
+        return scanner
+
+    def _several(self, first: Connection) -> bool:
+        return self._settings.connections > 1 and first.multi_conn
+
+    def _source(self, first: Connection, scanner: Connection) -> FullSource | IncrementalSource:
         if not self.image.bitmap:
             return FullSource(first, first.size)
-        return IncrementalSource(first, first, self.image.bitmap, first.size)
+        return IncrementalSource(scanner, first, self.image.bitmap, first.size)
 
     def _connect_first(self) -> Connection:
         """Connect and make sure that the bitmap was negotiated: without it everything would look clean."""
@@ -205,7 +220,7 @@ class Transfer:
         return connection
 
     def _failed(self, error: BackupError) -> StateError:
-        outcome = f"nothing was left under the name {self.image.dest!r}"
+        outcome = f"{self.image.dest!r} was not written"
         return StateError(f"{self._parameter}.uri: reading from {self.image.uri!r} failed: {error.message}; {outcome}.")
 
     def _make_record(self, job: Job, extents: int, seconds: float) -> Record:
@@ -231,57 +246,3 @@ class Transfer:
             seconds=round(seconds, 3),
             digest=totals.digest,
         )
-
-
-class FirstError:
-    """Keeps the first error of several threads and stops the rest; those that stop because of it do not count."""
-
-    def __init__(self, stop: t.Callable[[], None]) -> None:
-        self._stop = stop
-        self._lock = threading.Lock()
-        self._error: BaseException | None = None
-
-    def guard(self, work: t.Callable[..., None], *args: t.Any) -> None:
-        """Run ``work``; keep its error."""
-        try:
-            work(*args)
-        except Cancelled:
-            self._stop()
-        except BaseException as error:  # noqa: BLE001 - raised again by raise_first, in the thread that waits
-            with self._lock:
-                if self._error is None:
-                    self._error = error
-            self._stop()
-
-    def raise_first(self) -> None:
-        """Raise the kept error, if there is one."""
-        if self._error is not None:
-            raise self._error
-
-
-def run_all(transfers: t.Sequence[Transfer], tick: t.Callable[[], None]) -> None:
-    """Run all at the same time; the first error stops the others and is raised when all have ended.
-
-    ``tick`` is called a few times a second by the calling thread, which a signal may interrupt at any time.
-    """
-
-    def stop() -> None:
-        for transfer in transfers:
-            transfer.stop()
-
-    errors = FirstError(stop)
-    threads = [threading.Thread(target=errors.guard, args=(transfer.run,), daemon=True) for transfer in transfers]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                tick()
-                thread.join(0.1)
-    except BaseException:
-        stop()
-        raise
-    finally:
-        for thread in threads:
-            thread.join()
-    errors.raise_first()

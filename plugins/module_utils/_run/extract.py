@@ -14,10 +14,11 @@ import os
 import stat
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._copy.crew import run_all
 from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, Draft, record_path
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress, StatusFile
-from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Settings, Transfer, run_all
+from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Settings, Transfer
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
 from ansible_collections.virt.backup.plugins.module_utils._run import extract_checks as checks
@@ -30,7 +31,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 
 MOST_IN_ALL = 64
-"""Connections of a whole call. QEMU admits 100 clients to one server, and one server serves all disks of a domain."""
+"""Connections of a whole call, two of each image for describing its disk included. QEMU admits 100 clients to a server,
+and one server serves all disks of a domain."""
 
 
 def extract(request: ExtractRequest, check: bool) -> Outcome:
@@ -114,7 +116,7 @@ def _attributes_differ(path: str, wanted: Attributes) -> bool:
 
 def _settings(request: ExtractRequest, copies: int) -> Settings:
     return Settings(
-        connections=max(1, min(request.connections, MOST_IN_ALL // max(copies, 1) - 1)),
+        connections=max(1, min(request.connections, MOST_IN_ALL // max(copies, 1) - 2)),
         timeout=float(request.timeout),
         compression=request.compression,
         checksum=request.checksum == "sha256",
@@ -144,14 +146,16 @@ def _act(
 
         def tick() -> None:
             check_signals()
-            status.write(progress())
+            with contextlib.suppress(OSError):  # the copy matters more than the news of it
+                status.write(progress())
 
-        status.write(progress(), now=True)
+        _begin_status(status, progress(), request.status_file)
         try:
             run_all(list(transfers.values()), tick)
             return _publish(targets, transfers, attributes, request.force)
         finally:
-            status.write(progress(), now=True)
+            with contextlib.suppress(OSError):
+                status.write(progress(), now=True)
 
 
 def _draft(target: Target, attributes: Attributes) -> Draft:
@@ -162,6 +166,14 @@ def _draft(target: Target, attributes: Attributes) -> Draft:
         raise InputError(
             checks.parameter(target.index, "dest"), target.image.dest, problem, "check the directory"
         ) from error
+
+
+def _begin_status(status: StatusFile, images: Sequence[Progress], path: str) -> None:
+    try:
+        status.write(images, now=True)
+    except OSError as error:
+        problem = f"can't be written ({error.strerror})"
+        raise InputError("status_file", path, problem, "choose a directory that is writable and has room") from error
 
 
 def _progress(target: Target, transfer: Transfer | None) -> Progress:
