@@ -164,7 +164,7 @@ class Hypervisor:
     @property
     def is_local(self) -> bool:
         """Whether the daemon shares this machine's file system, so that paths can be looked at."""
-        scheme, _, rest = self.uri.partition("://")
+        scheme, _separator, rest = self.uri.partition("://")
         return "+" not in scheme.replace("+unix", "") and rest.startswith("/")
 
     def require_backups(self) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -64,7 +65,7 @@ def at_begin(monkeypatch: pytest.MonkeyPatch, act: t.Callable[[t.Callable[[], No
     begin = _libvirt.DomainHandle.begin_backup
 
     def instead(self: _libvirt.DomainHandle, *arguments: t.Any, **options: t.Any) -> None:
-        act(lambda: begin(self, *arguments, **options))
+        act(functools.partial(begin, self, *arguments, **options))
 
     monkeypatch.setattr(_libvirt.DomainHandle, "begin_backup", instead)
 

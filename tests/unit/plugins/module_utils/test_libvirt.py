@@ -37,7 +37,8 @@ class Refusal(libvirt.libvirtError):
     """An error of libvirt with a code and a text of our choice."""
 
     def __init__(self, code: int, text: str) -> None:
-        Exception.__init__(self, text)
+        super().__init__(text)
+        self.args = (text,)  # libvirt would tell its own last error, if there was one
         self.code, self.text = code, text
 
     def get_error_code(self) -> int:

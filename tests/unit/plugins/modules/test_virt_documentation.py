@@ -60,7 +60,7 @@ def documented(module: types.ModuleType) -> dict[str, t.Any]:
     document: dict[str, t.Any] = yaml.safe_load(module.DOCUMENTATION)
     options: Spec = {}
     for name in document["extends_documentation_fragment"]:
-        file, _, part = name.removeprefix("virt.backup.").partition(".")
+        file, _dot, part = name.removeprefix("virt.backup.").partition(".")
         fragment = importlib.import_module(FRAGMENTS + file).ModuleDocFragment
         options.update(yaml.safe_load(getattr(fragment, part.upper() or "DOCUMENTATION")).get("options") or {})
     return {**document, "options": {**options, **document.get("options", {})}}
