@@ -146,16 +146,14 @@ def _act(
 
         def tick() -> None:
             check_signals()
-            with contextlib.suppress(OSError):  # the copy matters more than the news of it
-                status.write(progress())
+            status.write(progress())
 
-        _begin_status(status, progress(), request.status_file)
+        status.write(progress(), now=True)
         try:
             run_all(list(transfers.values()), tick)
             return _publish(targets, transfers, attributes, request.force)
         finally:
-            with contextlib.suppress(OSError):
-                status.write(progress(), now=True)
+            status.write(progress(), now=True)
 
 
 def _draft(target: Target, attributes: Attributes) -> Draft:
@@ -166,14 +164,6 @@ def _draft(target: Target, attributes: Attributes) -> Draft:
         raise InputError(
             checks.parameter(target.index, "dest"), target.image.dest, problem, "check the directory"
         ) from error
-
-
-def _begin_status(status: StatusFile, images: Sequence[Progress], path: str) -> None:
-    try:
-        status.write(images, now=True)
-    except OSError as error:
-        problem = f"can't be written ({error.strerror})"
-        raise InputError("status_file", path, problem, "choose a directory that is writable and has room") from error
 
 
 def _progress(target: Target, transfer: Transfer | None) -> Progress:
