@@ -176,3 +176,33 @@ def test_a_transient_disks_content_stays_out_and_its_image_as_it_was(zoo: LabDom
     kit.backup(zoo)
     kit.end(zoo)
     assert same_content(image, before) == ""
+
+
+@pytest.fixture
+def old(domains: Domains) -> LabDomain:
+    """Return a domain with a disk whose image is too old for bitmaps, which only QEMU can see: it is behind NBD."""
+    return domains(Disk("vda"), Disk("vdb", kind="nbd", compat="0.10"))
+
+
+def test_an_old_image_that_only_qemu_can_see_stays_out_of_the_checkpoint(old: LabDomain) -> None:
+    first = kit.taken(old, "ck1")
+    assert kit.levels(first) == {"vda": FULL, "vdb": FULL}
+    covered = {disk["name"]: disk["checkpoint"] for disk in kit.checkpoints_of(old)["ck1"]["disks"]}
+    assert covered == {"vda": "bitmap", "vdb": "no"}
+    old.write("vda", 0, KIB64)
+    job = kit.backup(old, incremental="ck1", checkpoint={"name": "ck2"})
+    assert kit.levels(job) == {"vda": incremental("ck1"), "vdb": FULL}
+    assert kit.reason(job, "vdb") == WHY_NO_CHECKPOINT["vdc"]
+    assert not kit.backup(old, incremental="ck1", checkpoint={"name": "ck2"})["changed"]
+    kit.end(old)
+    kit.run("virt_checkpoint", domain=old.name, name="ck3")
+    assert not kit.run("virt_checkpoint", domain=old.name, name="ck3")["changed"]
+    assert old.checkpoints() == ["ck1", "ck2", "ck3"]
+
+
+def test_a_checkpoint_of_an_old_image_is_refused_when_listed_also_if_only_qemu_can_see(old: LabDomain) -> None:
+    listed = {"name": "ck1", "disks": [{"name": "vda"}, {"name": "vdb"}]}
+    for module, options in (("virt_checkpoint", listed), ("virt_backup", {"checkpoint": listed})):
+        sentence = kit.refusal(module, domain=old.name, **options)
+        assert f"'vdb' cannot carry a checkpoint: {WHY_NO_CHECKPOINT['vdc']}; set checkpoint: 'no' for it." in sentence
+        assert kit.nothing_left(old)

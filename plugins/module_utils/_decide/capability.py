@@ -15,7 +15,16 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
-    from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk
+    from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
+
+
+TOO_OLD = (
+    "the image is qcow2 version 2, which cannot hold a dirty bitmap; "
+    "with the domain off, qemu-img amend -o compat=1.1 makes it version 3"
+)
+
+# QEMU's own words, which no daemon translates (qcow2_co_can_store_new_dirty_bitmap).
+_QEMU_ON_TOO_OLD = "Cannot store dirty bitmaps in qcow2 v2 files"
 
 
 def why_no_backup(disk: Disk) -> str:
@@ -56,8 +65,15 @@ def why_no_checkpoint(disk: Disk, qcow2_version: int | None = None) -> str:
     if disk.format != "qcow2":
         return f"the disk's format is {disk.format}: only qcow2 images can hold a dirty bitmap"
     if qcow2_version == 2:
-        return (
-            "the image is qcow2 version 2, which cannot hold a dirty bitmap; "
-            "with the domain off, qemu-img amend -o compat=1.1 makes it version 3"
-        )
+        return TOO_OLD
     return ""
+
+
+def disk_too_old(complaint: str, domain: Domain) -> str:
+    """Return the disk whose image QEMU says is too old for a bitmap, empty for any other complaint.
+
+    Where the header cannot be read (a network disk, a volume) this is how one learns of it, and it fails the whole job.
+    """
+    if _QEMU_ON_TOO_OLD not in complaint:
+        return ""
+    return next((disk.name for disk in domain.disks if disk.node and f"'{disk.node}'" in complaint), "")

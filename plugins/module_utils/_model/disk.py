@@ -19,6 +19,8 @@ class Disk:
     ``source`` is a path, or for a network disk ``protocol://host:port/name``; empty when there is no medium.
     ``source_type`` is the type attribute of the disk element (``file``, ``block``, ``network``, ``volume``, ...).
     ``virtual_size`` is the size the guest sees in bytes, 0 when it is not known (the domain is off, no medium).
+    ``node`` is what QEMU calls the disk's top image in its messages, empty while the domain is off; it tells no two
+    disks apart, since it is another one after each start.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Disk:
     readonly: bool = False
     transient: bool = False
     virtual_size: int = 0
+    node: str = dataclasses.field(default="", compare=False)
 
     @property
     def has_media(self) -> bool:

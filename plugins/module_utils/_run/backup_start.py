@@ -17,6 +17,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.backup_request
     check_against_domain,
     check_request,
 )
+from ansible_collections.virt.backup.plugins.module_utils._decide.capability import TOO_OLD, disk_too_old
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import (
     CHECKPOINT_INCONSISTENT,
     OPERATION_FAILED,
@@ -198,20 +199,24 @@ def _begin_with_fallback(
 ) -> _Documents:
     """Begin; where libvirt refuses one disk's bitmap, that disk alone becomes full and the job is tried again.
 
-    Error 109 comes before libvirt has created a file, and takes the checkpoint's metadata back by itself.
+    Error 109 comes before libvirt has created a file, and takes the checkpoint's metadata back by itself. So does
+    QEMU's refusal of a new bitmap on an image that is too old, which then stays out of the checkpoint.
     """
     refused: dict[str, str] = {}
     while True:
         try:
             handle.begin_backup(documents.backup, documents.checkpoint or None, reuse_external=request.reuse_external)
-        except LibvirtFailure as error:
-            disk = _refused_disk(error, documents.plan)
-            if not disk or disk in refused:
-                raise
-            refused[disk] = error.text
-            documents = _prepare(request, seen, refused)
-        else:
             return documents
+        except LibvirtFailure as error:
+            disk, too_old = _refused_disk(error, documents.plan), disk_too_old(error.text, seen.domain)
+            if disk and disk not in refused:
+                refused[disk] = error.text
+            elif too_old and not seen.untrackable[too_old]:
+                seen = seen.without_tracking(too_old, TOO_OLD)
+                check_against_domain(request, seen.domain, seen.untrackable)
+            else:
+                raise
+        documents = _prepare(request, seen, refused)
 
 
 def _refused_disk(error: LibvirtFailure, plan: BackupPlan) -> str:

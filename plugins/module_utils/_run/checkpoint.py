@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.capability import TOO_OLD, disk_too_old
 from ansible_collections.virt.backup.plugins.module_utils._decide.checkpoint_goal import (
     check_goal,
     checkpoint_disks,
@@ -115,9 +116,26 @@ def _ensure_present(handle: DomainHandle, goal: CheckpointGoal, seen: Observatio
     if check:
         return _present(parse_checkpoint(xml), xml, before=None, freeze=foreseen)
     with frozen(handle, goal.quiesce, seen.domain) as freeze:
-        handle.create_checkpoint(xml)
+        xml = _create(handle, goal, seen, xml)
     created = handle.checkpoint_xml(goal.name) or xml
     return _present(parse_checkpoint(created), created, before=None, freeze=freeze)
+
+
+def _create(handle: DomainHandle, goal: CheckpointGoal, seen: Observation, xml: str) -> str:
+    """Create the checkpoint, without the disks whose images turn out to be too old; return the XML that was taken.
+
+    :raises InputError: such a disk was listed by name, or no other is left.
+    """
+    while True:
+        try:
+            handle.create_checkpoint(xml)
+            return xml
+        except LibvirtFailure as error:
+            disk = disk_too_old(error.text, seen.domain)
+            if not disk or seen.untrackable[disk]:
+                raise
+        seen = seen.without_tracking(disk, TOO_OLD)
+        xml = build_checkpoint(goal.name, checkpoint_disks(goal, seen.domain, seen.untrackable), goal.description)
 
 
 def _refuse_different(goal: CheckpointGoal, words: list[str]) -> None:

@@ -41,6 +41,10 @@ class Observation:
         """The checkpoints by name; libvirt keeps names unique within a domain."""
         return {checkpoint.name: checkpoint for checkpoint in self.checkpoints}
 
+    def without_tracking(self, disk: str, reason: str) -> Observation:
+        """Return the same with one disk known not to be able to carry a bitmap: what was learnt by trying."""
+        return dataclasses.replace(self, untrackable={**self.untrackable, disk: reason})
+
 
 def observe(handle: DomainHandle, *, measure: bool = True, local: bool = True) -> Observation:
     """Read a domain's disks, checkpoints and job.

@@ -63,7 +63,15 @@ def _disk(node: Element, target: Element, sizes: t.Mapping[str, int]) -> Disk:
         readonly=node.find("readonly") is not None or node.get("device") == "cdrom",
         transient=node.find("transient") is not None,
         virtual_size=sizes.get(name, 0),
+        node=_node(node),
     )
+
+
+def _node(node: Element) -> str:
+    """Return QEMU's node name of the top image, which libvirt derives from the index of the source."""
+    source = node.find("source")
+    index = "" if source is None else source.get("index", "")
+    return f"libvirt-{index}-format" if index else ""
 
 
 def _format(node: Element) -> str:
