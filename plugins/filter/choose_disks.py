@@ -21,9 +21,8 @@ version_added: 0.1.0
 short_description: Choose disks of a domain by target name
 description:
   - Splits the disks of a domain into those that take part in a backup and those that do not, each with its reason.
-  - A name that no disk has is a problem, as is nothing to take. A disk that cannot be backed up is left out with
-    its reason, also when it
-    is named.
+  - A name that no disk has is a problem, as is a named disk that cannot be backed up, and nothing to take. Other disks
+    that cannot be backed up are left out with their reason.
   - Disks that nobody writes to, such as an inserted CD, take part only when they are named.
 positional: include, exclude
 options:
@@ -75,6 +74,7 @@ def choose_disks(disks: list[Disk], include: Names = (), exclude: Names = ()) ->
     skipped = [{"name": name, "reason": reason} for name, reason in reasons.items() if reason]
     known = [disk["name"] for disk in disks]
     problems = [unknown("backup_include_disks", wanted, known), unknown("backup_exclude_disks", unwanted, known)]
+    problems += [impossible(disk) for disk in disks if disk["name"] in wanted and not disk["backup"]]
     if not take:
         reason = "; ".join(f"{disk['name']}: {disk['reason']}" for disk in skipped) or "it has none"
         problems.append(f"the domain has no disk to back up ({reason})")
@@ -93,6 +93,11 @@ def unknown(parameter: str, chosen: list[str], known: list[str]) -> str:
     if not strangers:
         return ""
     return f"{parameter}: the domain has no disk '{strangers[0]}'; its disks are {', '.join(known) or 'none'}"
+
+
+def impossible(disk: Disk) -> str:
+    """Return what is wrong with naming a disk that cannot be backed up."""
+    return f"backup_include_disks: disk '{disk['name']}' cannot be backed up: {disk['backup_reason']}"
 
 
 def why_not(disk: Disk, wanted: list[str], unwanted: list[str]) -> str:

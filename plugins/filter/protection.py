@@ -54,6 +54,14 @@ _value:
       description: The units that are protected, with C(name), C(restore_point), C(reason) and C(disks).
       type: list
       elements: dict
+    planned:
+      description: In check mode, the units for which a restore point would be made.
+      type: list
+      elements: dict
+    results:
+      description: All of them, the protected first.
+      type: list
+      elements: dict
     unprotected:
       description: Units, hypervisors and names that are not, with C(name) and C(reason).
       type: list
@@ -78,12 +86,17 @@ def protection(hostvars: Mapping[str, Data], hypervisors: list[str], units: list
     named = {hostvars[unit]["virt_backup_hypervisor"] for unit in begun}
     waiting = [unit for unit in sorted(units) if unit not in begun]
     missed = [unit for unit in waiting if hostvars[unit]["virt_backup_hypervisor"] not in named]
-    unprotected = [result for result in results if not result["protected"]]
+    planned = [result for result in results if result.get("planned")]
+    protected = [result for result in results if result["protected"]]
+    unprotected = [result for result in results if not result["protected"] and not result.get("planned")]
     unprotected += [unprotected_result(unit, NOT_REACHED) for unit in missed]
     unprotected += [problem for name in sorted(hypervisors) for problem in hypervisor_problems(hostvars[name], name)]
+    unprotected += unmatched(hostvars, hypervisors)
     return {
-        "protected": [result for result in results if result["protected"]],
-        "unprotected": unprotected + unmatched(hostvars, hypervisors),
+        "results": protected + planned + unprotected,
+        "protected": protected,
+        "planned": planned,
+        "unprotected": unprotected,
         "left_out": [unit for unit in waiting if unit not in missed],
     }
 

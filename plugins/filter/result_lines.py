@@ -56,7 +56,8 @@ def result_lines(results: list[Data]) -> list[str]:
 
 def lines_of(result: Data) -> list[str]:
     """Return the lines of one result."""
-    mark = "protected" if result["protected"] else "NOT PROTECTED"
+    planned = "would be protected" if result.get("planned") else "NOT PROTECTED"
+    mark = "protected" if result["protected"] else planned
     lines = [f"{result.get('name', result.get('domain'))}: {mark}, {result['reason']}"]
     lines += [f"    {disk['name']}: {disk['level']}, {disk['reason']}" for disk in result.get("disks", [])]
     lines += [f"    {disk['name']}: skipped, {disk['reason']}" for disk in result.get("skipped", [])]

@@ -88,7 +88,7 @@ def test_full_then_mixed_then_again(domains: Domains, workdir: pathlib.Path) -> 
     before = story.state()
     plan = story.run("--check", "--diff")
     assert story.state() == before
-    assert plan.result["protected"]
+    assert plan.result["planned"]
     assert "vda: incremental, 192.0 KiB to copy, " in plan.output
     assert "vdd: full, no restore point in this repository has an image of this disk yet" in plan.output
     assert "sdb: skipped, " in plan.output

@@ -122,7 +122,8 @@ def _observe(repository: Repository, request: StagedRequest) -> tuple[Catalog, _
     if not fresh.due and not request.policy.full:
         return catalog, None
     bases = decide_bases(request.disks, catalog, request.checkpoints, request.policy, now)
-    return catalog, _Plan(new_id(now, catalog.newest_id), tuple(bases), fresh.reason)
+    reason = fresh.reason if fresh.due else "a full backup was asked for"
+    return catalog, _Plan(new_id(now, catalog.newest_id), tuple(bases), reason)
 
 
 def _begin(repository: Repository, paths: DomainPaths, request: StagedRequest) -> Outcome:

@@ -78,7 +78,8 @@ def test_choose_disks(include: t.Any, exclude: t.Any, taken: str, skipped: dict[
         ("", "", ""),
         ("vda,vdx", "", "backup_include_disks: the domain has no disk 'vdx'; its disks are vda, vdb, sda, sdb"),
         ("", ["vdx"], "backup_exclude_disks: the domain has no disk 'vdx'; its disks are vda, vdb, sda, sdb"),
-        ("sda", "", "the domain has no disk to back up (vda: not in backup_include_disks; vdb: not in"),
+        ("vda", "vda", "the domain has no disk to back up (vda: excluded by backup_exclude_disks; vdb: not in"),
+        ("vda,sda", "", "backup_include_disks: disk 'sda' cannot be backed up: "),
     ],
 )
 def test_problems(include: t.Any, exclude: t.Any, problem: str) -> None:

@@ -53,6 +53,14 @@ def test_results() -> None:
     ]
 
 
+def test_check_mode_protects_nobody() -> None:
+    result = {"domain": "web", "protected": False, "planned": True, "reason": "a restore point would be made"}
+    hosts = {"hv1": hypervisor(), "web@hv1": {**BEGUN, "backup_result": result}}
+    summary = protection(hosts, ["hv1"], ["web@hv1"])
+    assert (summary["protected"], summary["unprotected"]) == ([], [])
+    assert result_lines(summary["results"]) == ["web@hv1: would be protected, a restore point would be made"]
+
+
 def test_a_unit_that_did_not_end_is_not_protected() -> None:
     assert reasons({"hv1": hypervisor(), "a@hv1": BEGUN}) == {"a@hv1": LOST}
 
