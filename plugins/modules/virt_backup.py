@@ -93,7 +93,9 @@ options:
           only.
         type: path
       driver:
-        description: Format of the target. Scratch files are always qcow2.
+        description:
+          - Format of the target. Scratch files are always qcow2.
+          - An increment goes into V(raw) only with O(reuse_external), onto a copy of the previous backup.
         type: str
         choices: [qcow2, raw]
         default: qcow2
@@ -183,6 +185,7 @@ options:
     description:
       - Whether the guest's file systems are frozen while the job begins, through the guest agent.
       - V(try) goes on without when that fails, and warns. V(require) fails.
+      - A paused domain cannot freeze; what its guest has not written yet is not in the backup.
       - The guest is thawed right after the begin on every path, by a watchdog process even if the module is killed.
     type: str
     choices: [never, try, require]

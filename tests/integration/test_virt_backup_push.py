@@ -182,6 +182,23 @@ def test_an_increment_without_its_backing_file_is_refused_before_it_starts(
     assert kit.nothing_left(domain, "ck1")
 
 
+def test_an_increment_into_raw_needs_a_copy_of_the_previous_backup(domain: LabDomain, workdir: pathlib.Path) -> None:
+    first, second = workdir / "first.raw", workdir / "second.raw"
+    disk = {"name": "vda", "driver": "raw"}
+    kit.backup(domain, mode="push", disks=[{**disk, "target": str(first)}], checkpoint={"name": "ck1"})
+    kit.end(domain, mode="push", disks=[{**disk, "target": str(first)}])
+    domain.write("vda", 2 * MIB, 3 * MIB, 0x77)
+    frozen = domain.frozen_copy("vda")
+    options = {"mode": "push", "disks": [{**disk, "target": str(second)}], "incremental": "ck1"}
+    sentence = kit.refusal("virt_backup", domain=domain.name, **options)
+    assert sentence.startswith("disks[].driver: 'raw' cannot hold an increment of disk 'vda' by itself")
+    assert kit.nothing_left(domain, "ck1")
+    call("cp", "--sparse=always", first, second)
+    assert kit.levels(kit.backup(domain, **options, reuse_external=True)) == {"vda": incremental("ck1")}
+    kit.end(domain, **options)
+    call("qemu-img", "compare", "-f", "raw", "-F", "raw", second, frozen)
+
+
 @pytest.fixture
 def small(workdir: pathlib.Path) -> t.Iterator[pathlib.Path]:
     """Return a file system of 4 MiB."""

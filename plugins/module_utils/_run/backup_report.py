@@ -30,7 +30,13 @@ def check_backing(request: BackupRequest, plan: BackupPlan) -> None:
         return
     for disk in plan.job.participating:
         wish = request.disk(disk.name)
-        if disk.level is Level.INCREMENTAL and disk.driver == "qcow2" and not (wish and wish.backing_file):
+        if disk.level is not Level.INCREMENTAL:
+            continue
+        if disk.driver == "raw" and not request.reuse_external:
+            problem = f"cannot hold an increment of disk '{disk.name}' by itself: nothing records what it leaves out"
+            remedy = "use qcow2, backupmode: full, or reuse_external with a copy of the previous backup as the target"
+            raise InputError("disks[].driver", disk.driver, problem, remedy)
+        if disk.driver == "qcow2" and not (wish and wish.backing_file):
             problem = f"is not given, and the push of disk '{disk.name}' is incremental"
             remedy = "give the previous backup of that disk, which the new image is rebased onto when the job ends"
             raise InputError("disks[].backing_file", "", problem, remedy)
