@@ -237,9 +237,13 @@ class DomainHandle:
         with _translated(f"Reading the XML of domain '{self.name}'"):
             return t.cast(str, self._domain.XMLDesc(0))
 
-    def definition(self, *, secure: bool) -> str:
-        """Return the XML that ``virsh define`` takes, with secrets when ``secure``."""
-        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | (libvirt.VIR_DOMAIN_XML_SECURE if secure else 0)
+    def definition(self, *, secure: bool, running: bool = False) -> str:
+        """Return XML that ``virsh define`` takes, with secrets when ``secure``.
+
+        ``running`` asks for the domain as it runs (what a migration would send), not as its next start would make it.
+        """
+        flags = libvirt.VIR_DOMAIN_XML_MIGRATABLE if running else libvirt.VIR_DOMAIN_XML_INACTIVE
+        flags |= libvirt.VIR_DOMAIN_XML_SECURE if secure else 0
         with _translated(f"Reading the definition of domain '{self.name}'"):
             return t.cast(str, self._domain.XMLDesc(flags))
 
@@ -343,7 +347,9 @@ class DomainHandle:
     def completed_backup(self) -> dict[str, t.Any] | None:
         """Return the record of the last job when that was a backup, and leave it in place for others.
 
-        Keys: ``success`` (bool), ``errmsg`` (text, may be empty). It lives in the daemon's memory only.
+        Keys: ``success`` and ``pushed`` (bool), ``errmsg`` (text, may be empty). Only a push job counts bytes of its
+        disks, so ``pushed`` is false for every pull job, and for a push that had nothing to write. The record lives in
+        the daemon's memory only.
         """
         flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
         try:
@@ -353,7 +359,12 @@ class DomainHandle:
         if stats.get("operation") != _OPERATION_BACKUP or stats.get("type", _JOB_NONE) == _JOB_NONE:
             return None
         success = bool(stats.get("success", stats["type"] == _JOB_COMPLETED)) and stats["type"] == _JOB_COMPLETED
-        return {"success": success, "errmsg": str(stats.get("errmsg", ""))}
+        return {"success": success, "pushed": "disk_total" in stats, "errmsg": str(stats.get("errmsg", ""))}
+
+    def has_other_job(self) -> bool:
+        """Whether a job runs that is no backup (migration, save, snapshot): a begin would wait for it half a minute."""
+        with _translated(f"Asking for the jobs of domain '{self.name}'"):
+            return bool(self._domain.jobInfo()[0] != _JOB_NONE) and self.job_xml() is None
 
     # The guest's file systems
 

@@ -110,6 +110,13 @@ xml:
   returned: when O(domain) is given
   type: str
   sample: "<domain type='kvm'>...</domain>"
+xml_is:
+  description:
+    - V(definition) when RV(xml) is the persistent definition, V(running) when it is the domain as it runs, because
+      disks were attached or detached without changing the definition, or because there is no persistent one.
+  returned: when O(domain) is given
+  type: str
+  sample: definition
 disks:
   description: The disks in the order of the XML.
   returned: when O(domain) is given

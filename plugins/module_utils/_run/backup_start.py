@@ -82,6 +82,7 @@ def start_backup(request: BackupRequest, *, check: bool) -> Outcome:
         _refuse_known_checkpoint(request, seen)
         foresee_freeze(seen.domain, request.quiesce)
         leftovers = check_places(request, documents.plan, seen.domain) if hypervisor.is_local else []
+        _refuse_other_job(handle)
         if check:
             return _planned(documents, request, seen, leftovers)
         remove_leftovers(leftovers)
@@ -127,6 +128,15 @@ def _refuse_known_checkpoint(request: BackupRequest, seen: Observation) -> None:
     if name in seen.checkpoints_by_name:
         remedy = "choose a name that was never used, or remove that one with virt_checkpoint"
         raise InputError("checkpoint.name", name, f"is a checkpoint of domain '{seen.domain.name}' already", remedy)
+
+
+def _refuse_other_job(handle: DomainHandle) -> None:
+    """Look again right before something happens: a guest must not be frozen, nor scratch removed, under another job."""
+    if handle.job_xml() is not None or handle.has_other_job():
+        raise StateError(
+            f"domain: '{handle.name}' is held by another job (a backup, a migration, a save or a snapshot); "
+            "wait until it has ended, virsh domjobinfo shows it."
+        )
 
 
 def _planned(documents: _Documents, request: BackupRequest, seen: Observation, leftovers: list[str]) -> Outcome:

@@ -110,6 +110,8 @@ def _stop_push(handle: DomainHandle, request: BackupRequest, seen: Observation, 
         )
     wishes = _wishes(request, seen)
     ended = _require_success(handle, bool(wishes), was_active=job is not None)
+    if job is None and wishes:
+        _require_own_record(handle, request, wishes)
     sources = {disk.source for disk in seen.domain.disks}
     rebased = [wish.name for wish in wishes if _finish_target(wish, _target(wish, request), sources, check=check)]
     return Outcome(
@@ -146,6 +148,21 @@ def _require_success(handle: DomainHandle, targets_named: bool, *, was_active: b
     if not (targets_named or was_active):
         return "no backup job was active, and no target is there"
     return "the job completed"
+
+
+def _require_own_record(handle: DomainHandle, request: BackupRequest, wishes: list[DiskRequest]) -> None:
+    """Refuse a record that may be another job's, for targets that stay when their own job fails.
+
+    libvirt removes the files of a push that failed, so a file that it created proves its job; a block device and a
+    file of the user's (``reuse_external``) are there in any case.
+    """
+    kept = request.reuse_external or any(wish.storage == "block" for wish in wishes)
+    record = handle.completed_backup()
+    if kept and record is not None and not record["pushed"]:
+        raise StateError(
+            f"The last backup job on record for domain '{handle.name}' pushed no bytes, so it may be another's, and "
+            "the targets prove nothing; make the backup again, and call state: stopped while its job is known."
+        )
 
 
 def _target(wish: DiskRequest, request: BackupRequest) -> str:

@@ -49,7 +49,7 @@ def ensure_checkpoint(goal: CheckpointGoal, *, check: bool) -> Outcome:
     """Bring the checkpoint into the state that was asked for.
 
     :raises InputError: an option cannot be met.
-    :raises StateError: a checkpoint of that name exists and differs, the domain is off, or a backup job is active.
+    :raises StateError: a checkpoint of that name exists and differs, or the domain is off.
     """
     check_goal(goal)
     with connect(goal.uri) as hypervisor:

@@ -22,10 +22,11 @@ from ansible_collections.virt.backup.plugins.module_utils._model.outcome import 
 from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import server_result
 from ansible_collections.virt.backup.plugins.module_utils._run.checkpoint import checkpoint_result
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
+from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle, Hypervisor
-    from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk
+    from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
     from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob
     from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation
 
@@ -77,6 +78,7 @@ def _brief(handle: DomainHandle) -> dict[str, t.Any]:
 
 def _domain_info(hypervisor: Hypervisor, handle: DomainHandle, *, secure: bool) -> dict[str, t.Any]:
     seen = observe(handle, local=hypervisor.is_local)
+    xml, xml_is = _definition(handle, seen, secure=secure)
     return {
         "domain": {
             **_brief(handle),
@@ -85,11 +87,28 @@ def _domain_info(hypervisor: Hypervisor, handle: DomainHandle, *, secure: bool) 
             "nvram": seen.domain.nvram,
             "tpm": seen.domain.tpm,
         },
-        "xml": handle.definition(secure=secure),
+        "xml": xml,
+        "xml_is": xml_is,
         "disks": [_disk_info(disk, seen) for disk in seen.domain.disks],
         "checkpoints": [checkpoint_result(checkpoint) for checkpoint in seen.checkpoints],
         "job": None if seen.job is None else _job_info(seen.job),
     }
+
+
+def _definition(handle: DomainHandle, seen: Observation, *, secure: bool) -> tuple[str, str]:
+    """Return the XML that fits the disks that a backup would hold, and where it is from.
+
+    That is the persistent definition, unless disks were attached or detached in the running domain only.
+    """
+    if handle.is_persistent() or not seen.active:
+        xml = handle.definition(secure=secure)
+        if not seen.active or _places(parse_domain(xml)) == _places(seen.domain):
+            return xml, "definition"
+    return handle.definition(secure=secure, running=True), "running"
+
+
+def _places(domain: Domain) -> dict[str, str]:
+    return {disk.name: disk.source for disk in domain.disks}
 
 
 def _disk_info(disk: Disk, seen: Observation) -> dict[str, t.Any]:

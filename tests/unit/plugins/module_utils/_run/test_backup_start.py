@@ -58,6 +58,7 @@ class Daemon:
         self.running = True
         self.vanishes = False
         self.keeps_checkpoint = False
+        self.migrates = False
 
     def require_backups(self) -> None:
         pass
@@ -82,6 +83,9 @@ class Daemon:
 
     def job_xml(self) -> str | None:
         return self.job
+
+    def has_other_job(self) -> bool:
+        return self.migrates
 
     def begin_backup(self, xml: str, checkpoint_xml: str | None, *, reuse_external: bool) -> None:
         self.begun.append(xml)
@@ -122,6 +126,15 @@ Start = t.Callable[..., Outcome]
 
 def levels(outcome: Outcome) -> dict[str, str]:
     return {disk["name"]: disk["level"] for disk in outcome.result["disks"]}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_another_job_is_refused_before_anything_is_frozen(start: Start, check: bool) -> None:
+    daemon = Daemon()
+    daemon.migrates = True
+    with pytest.raises(StateError, match="held by another job"):
+        start(daemon, check=check)
+    assert daemon.begun == []
 
 
 def test_check_says_what_the_run_sends(start: Start) -> None:
