@@ -73,8 +73,8 @@ def test_each_domain_fails_or_recovers_for_itself(domains: Domains, workdir: pat
             "forgotten": False,
         }
         assert "No space left on device" in ended["full"].result["reason"]
-        assert f"Domain {made['off'].domain.name} is off (shutoff)" in ended["off"].output
-        assert "the domain has no disk 'vdz'" in ended["unknown"].output
+        assert f"Domain {made['off'].domain.name} is off (shutoff)" in ended["off"].result["reason"]
+        assert "the domain has no disk 'vdz'" in ended["unknown"].result["reason"]
         for name in ("full", "off", "unknown"):
             assert not ended[name].result["protected"]
         for name in ("full", "dead", "forgotten"):
