@@ -18,6 +18,7 @@ import pathlib
 import select
 import typing as t
 
+from ansible.module_utils.testing import patch_module_args
 from integration import virt_kit as kit
 from integration.virt_kit import Result
 from lab.domains import LabDomain
@@ -29,6 +30,9 @@ from ansible_collections.virt.backup.plugins.filter.job_disks import job_disks
 from ansible_collections.virt.backup.plugins.filter.merge_disks import merge_disks
 
 FULL, INCREMENTAL = "full", "incremental"
+
+with patch_module_args():
+    """Load once what every module would otherwise load again in its forked child: a tenth of a second each time."""
 
 
 @dataclasses.dataclass(frozen=True)
