@@ -136,6 +136,7 @@ options:
       - The absolute path of a JSON file that tells how far the copies are. Replaced at most once a second, and at the
         end.
       - Its key C(updated) is a UTC time and serves as a sign of life.
+      - Its directory must exist. That it can't be written later on does not end the copy.
     type: str
     default: ""
   force:

@@ -180,17 +180,10 @@ def test_dirty_zeroes_hide_old_data_and_clean_ranges_show_it(tmp_path: Path) -> 
         result = increment(server, tmp_path / "1.qcow2", "b", tmp_path / "0.qcow2")
     assert (result["bytes_copied"], result["bytes_zeroed"], result["extents"]) == (CLUSTER, 3 * CLUSTER, 4)
     told = json.loads(nbd.run("qemu-img", "map", "--output=json", tmp_path / "1.qcow2"))
-    kinds = [(extent["start"] // CLUSTER, extent["depth"], extent["zero"]) for extent in told]
-    assert kinds == [
-        (0, 0, True),
-        (1, 1, False),
-        (2, 0, True),
-        (3, 1, False),
-        (4, 0, True),
-        (5, 1, False),
-        (6, 0, False),
-        (7, 1, False),
-    ]
+    picture = ""
+    for extent in told:
+        picture += ("0" if extent["zero"] else "A" if extent["depth"] == 0 else ".") * (extent["length"] // CLUSTER)
+    assert picture == "0.0.0.A" + "." * 25
     nbd.identical(tmp_path / "1.qcow2", disk)
 
 

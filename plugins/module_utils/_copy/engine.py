@@ -27,9 +27,10 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._copy.ends import End
     from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 
-DEPTH = 2
-"""Blocks in flight per connection when there are several; a single connection gets :data:`LONE_DEPTH`."""
+DEPTH = 1
 LONE_DEPTH = 4
+"""Blocks in flight: on each of several connections, which overlap each other, and on a lone one. More of them only fill
+the processor's caches when the server is near: 2 on each of 4 connections cost a tenth more CPU."""
 
 
 class Reader(t.Protocol):
