@@ -30,6 +30,13 @@ def adopt_orphans(*, adopt: bool = True) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
+def hear_signals() -> None:
+    """Let commands be interrupted as ever: what is started in the background inherits deaf ears for some signals."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class Commands:
     """The commands of one step and their common log."""
 

@@ -55,6 +55,7 @@ def main(arguments: list[str]) -> int:
         return 2
     minimums = tomllib.loads((paths.CI / "minimums.toml").read_text(encoding="utf-8"))
     process.adopt_orphans()
+    process.hear_signals()
     begun = time.monotonic()
     names = [name for name in steps if name in arguments[1:] or not arguments[1:]]
     results: list[bool] = []

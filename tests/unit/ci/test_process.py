@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import signal
 import typing as t
 from pathlib import Path
 
@@ -53,3 +54,13 @@ def test_the_tail_is_the_end_of_the_log() -> None:
     run = process.Commands("step", {})
     run("seq", "200")
     assert run.tail(2) == "199\n200"
+
+
+def test_a_command_hears_signals_that_its_starter_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process.hear_signals()
+        with pytest.raises(guard.Red, match="ended with status -1"):
+            process.Commands("step", {})("sh", "-c", "kill -HUP $$; sleep 60", limit=9)
+    finally:
+        signal.signal(signal.SIGHUP, before)
