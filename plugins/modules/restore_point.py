@@ -59,7 +59,7 @@ options:
   disks:
     description:
       - With O(state=staged), the disks that shall take part, as
-        RV(virt.backup.virt_backup_info#module:disks) lists them. Used are C(name), C(source), C(serial),
+        RV(virt.backup.virt_backup_info#module:disks) lists them. Used are C(name), C(source), C(inode), C(serial),
         C(format), C(virtual_size), C(backup), C(backup_reason), C(checkpoint) and C(checkpoint_reason).
       - With O(state=present), what they came to be, as RV(virt.backup.virt_backup#module:disks) lists them.
         Used are C(name), C(level), C(reason) and C(incremental).

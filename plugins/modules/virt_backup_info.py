@@ -158,6 +158,11 @@ disks:
       returned: success
       type: str
       sample: ""
+    inode:
+      description: Inode of a source that is a local file, else 0. Tells two files apart that take turns under one path.
+      returned: success
+      type: int
+      sample: 131074
     virtual_size:
       description: Size that the guest sees, in bytes; 0 where libvirt cannot tell.
       returned: success

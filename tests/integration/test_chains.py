@@ -95,6 +95,23 @@ def test_swapped_targets_are_full(domain: LabDomain, protection: Protection) -> 
     assert only_ours(protection) == [protection.points[-1].checkpoint]
 
 
+def test_the_files_of_two_disks_swapped_under_their_paths_are_full(domain: LabDomain, protection: Protection) -> None:
+    """Their bitmaps have one name, the checkpoint's, so libvirt would take each for the other's."""
+    one, two = domain.disks["vda"].image, domain.disks["vdb"].image
+    domain.destroy()
+    aside = one.with_suffix(".aside")
+    one.rename(aside)
+    two.rename(one)
+    aside.rename(two)
+    domain.start()
+    write(domain, 0x0D)
+    swapped = protection.backup()
+    assert swapped.levels == BOTH_FULL
+    assert swapped.reason("vda") == f"there is another file at '{one}' now than when its last image was taken"
+    write(domain, 0x0E)
+    assert protection.backup().levels == BOTH_INCREMENTAL
+
+
 def test_another_file_under_the_same_target_is_full(domain: LabDomain, protection: Protection) -> None:
     old, new = domain.disks["vda"].image, domain.folder / "replacement.qcow2"
     create_image(Disk("vda", size=SIZE), new)

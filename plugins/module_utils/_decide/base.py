@@ -102,6 +102,16 @@ def _source_changed(facts: Facts) -> Verdict | None:
     return Verdict(BaseReason.SOURCE_CHANGED, f"the disk's source changed from {old!r}{moved} to {new!r}")
 
 
+def _file_replaced(facts: Facts) -> Verdict | None:
+    """libvirt gives the bitmaps of all disks one name, so another disk's file under this path would look usable."""
+    if facts.image is None or not facts.image.identity.another_file(facts.disk.identity):
+        return None
+    source = facts.disk.identity.source
+    return Verdict(
+        BaseReason.FILE_REPLACED, f"there is another file at {source!r} now than when its last image was taken"
+    )
+
+
 def _serial_changed(facts: Facts) -> Verdict | None:
     if facts.image is None or facts.image.identity.serial == facts.disk.identity.serial:
         return None
@@ -188,6 +198,7 @@ RULES: tuple[Callable[[Facts], Verdict | None], ...] = (
     _no_bitmap_possible,
     _no_earlier_image,
     _source_changed,
+    _file_replaced,
     _serial_changed,
     _format_changed,
     _resized,

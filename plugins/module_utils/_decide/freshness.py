@@ -61,7 +61,7 @@ def _not_covered(disk: DomainDisk, catalog: Catalog, identifier: str) -> str:
     entry = point.manifest.disk(disk.name) if point else None
     if entry is None:
         return "it has no image of it"
-    if entry.identity != disk.identity:
+    if entry.identity != disk.identity or entry.identity.another_file(disk.identity):
         return "it is another disk, or another size, now"
     return chain_of(catalog, identifier, disk.name).problem
 

@@ -21,6 +21,7 @@ class BaseReason(str, enum.Enum):
     NO_BITMAP_POSSIBLE = "no_bitmap_possible"
     NO_EARLIER_IMAGE = "no_earlier_image"
     SOURCE_CHANGED = "source_changed"
+    FILE_REPLACED = "file_replaced"
     SERIAL_CHANGED = "serial_changed"
     FORMAT_CHANGED = "format_changed"
     RESIZED = "resized"

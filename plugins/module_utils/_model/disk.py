@@ -18,7 +18,8 @@ class Disk:
     ``name`` is the target device (``vda``), which is how libvirt's backup and checkpoint XML name a disk.
     ``source`` is a path, or for a network disk ``protocol://host:port/name``; empty when there is no medium.
     ``source_type`` is the type attribute of the disk element (``file``, ``block``, ``network``, ``volume``, ...).
-    ``virtual_size`` is the size the guest sees in bytes, 0 when it is not known (the domain is off, no medium).
+    ``inode`` is that of a source that is a local file, 0 for all others: it tells two files apart that take turns under
+    one path. ``virtual_size`` is the size the guest sees in bytes, 0 when it is not known (no medium, say).
     ``node`` is what QEMU calls the disk's top image in its messages, empty while the domain is off; it tells no two
     disks apart, since it is another one after each start.
     """
@@ -33,6 +34,7 @@ class Disk:
     readonly: bool = False
     transient: bool = False
     virtual_size: int = 0
+    inode: int = 0
     node: str = dataclasses.field(default="", compare=False)
 
     @property

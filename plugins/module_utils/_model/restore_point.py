@@ -16,12 +16,21 @@ from ansible_collections.virt.backup.plugins.module_utils._model.level import Le
 
 @dataclasses.dataclass(frozen=True)
 class DiskIdentity:
-    """What has to stay the same for a bitmap to describe the disk that an image holds; ``virtual_size`` in bytes."""
+    """What has to stay the same for a bitmap to describe the disk that an image holds; ``virtual_size`` in bytes.
+
+    ``inode`` is 0 where it is not known (no local file, a manifest from before it was recorded), and then proves
+    nothing; so it is compared by :meth:`another_file` only.
+    """
 
     source: str
     serial: str
     virtual_size: int
     format: str
+    inode: int = dataclasses.field(default=0, compare=False)
+
+    def another_file(self, other: DiskIdentity) -> bool:
+        """Whether these are known to be two files, although they may have had the same path."""
+        return bool(self.inode and other.inode and self.inode != other.inode)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,6 +123,7 @@ def _disk_info(disk: Disk, seen: Observation) -> dict[str, t.Any]:
         "source": disk.source,
         "format": disk.format,
         "serial": disk.serial,
+        "inode": disk.inode,
         "virtual_size": disk.virtual_size,
         "readonly": disk.readonly,
         "transient": disk.transient,

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.capability import why_no_checkpoint
@@ -56,7 +57,9 @@ def observe(handle: DomainHandle, *, measure: bool = True, local: bool = True) -
     xml = handle.xml()
     names = [disk.name for disk in parse_domain(xml).disks if disk.has_media]
     sizes = {name: handle.capacity(name) for name in names}
-    domain = dataclasses.replace(parse_domain(xml, sizes), paused=handle.state() == "paused")
+    domain = parse_domain(xml, sizes)
+    disks = tuple(dataclasses.replace(disk, inode=_inode(disk, local)) for disk in domain.disks)
+    domain = dataclasses.replace(domain, disks=disks, paused=handle.state() == "paused")
     measured = measure and active
     checkpoints = tuple(
         parse_checkpoint(checkpoint, measured=measured) for checkpoint in handle.checkpoint_xmls(measure=measured)
@@ -78,6 +81,15 @@ def require_running(observation: Observation, what: str) -> None:
             f"domain: '{observation.domain.name}' is not running, and {what} needs a running QEMU; "
             "start the domain first (paused is enough)."
         )
+
+
+def _inode(disk: Disk, local: bool) -> int:
+    if not local or disk.source_type != "file":
+        return 0
+    try:
+        return os.stat(disk.source).st_ino
+    except OSError:
+        return 0
 
 
 def _qcow2_version(disk: Disk, local: bool) -> int | None:

@@ -68,6 +68,7 @@ def identity(item: Raw, where: str) -> DiskIdentity:
         serial=text(item, "serial", where, ""),
         virtual_size=number(item, "virtual_size", where),
         format=text(item, "format", where),
+        inode=number(item, "inode", where) if "inode" in item else 0,
     )
 
 

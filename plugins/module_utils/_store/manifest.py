@@ -37,13 +37,18 @@ def identity_to_json(identity: DiskIdentity) -> Json:
         "serial": identity.serial,
         "virtual_size": identity.virtual_size,
         "format": identity.format,
+        "inode": identity.inode,
     }
 
 
 def identity_from_json(fields: Fields) -> DiskIdentity:
     """Read the fields that identify a disk."""
     return DiskIdentity(
-        fields.text("source"), fields.text("serial", ""), fields.integer("virtual_size"), fields.text("format")
+        fields.text("source"),
+        fields.text("serial", ""),
+        fields.integer("virtual_size"),
+        fields.text("format"),
+        fields.integer("inode", 0),
     )
 
 
