@@ -24,6 +24,9 @@ _GRACE = 10.0  # seconds that a daemon of a finished command gets to go by itsel
 _SILENCE = 60.0  # seconds after which a long command shows its last line
 
 
+_asked_to_end: list[int] = []  # by these signals; looked at where a command can be ended, not in the middle of a start
+
+
 def adopt_orphans(*, adopt: bool = True) -> None:
     """Become the parent of every process that a command leaves behind, so that it is found (prctl(2))."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0):
@@ -31,10 +34,14 @@ def adopt_orphans(*, adopt: bool = True) -> None:
 
 
 def hear_signals() -> None:
-    """Let commands be interrupted as ever: what is started in the background inherits deaf ears for some signals."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    """Let a signal end this process through its clean-up, so that no command outlives it.
+
+    Commands hear them, too: what is started in the background inherits deaf ears for some, a handler is not inherited.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: _asked_to_end.append(number))
 
 
 class Commands:
@@ -87,6 +94,8 @@ class Commands:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(timeout=1)
+            if _asked_to_end:
+                raise SystemExit(128 + _asked_to_end.pop())
             now = time.monotonic()
             if now - begun > limit:
                 raise Red(f"{self.log.stem} did not end within {limit:.0f} s")

@@ -56,11 +56,29 @@ def test_the_tail_is_the_end_of_the_log() -> None:
     assert run.tail(2) == "199\n200"
 
 
-def test_a_command_hears_signals_that_its_starter_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process.hear_signals()
-        with pytest.raises(guard.Red, match="ended with status -1"):
-            process.Commands("step", {})("sh", "-c", "kill -HUP $$; sleep 60", limit=9)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+@pytest.fixture
+def deaf() -> t.Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("deaf")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_hears_signals_that_its_starter_ignored(number: signal.Signals) -> None:
+    process.hear_signals()
+    with pytest.raises(guard.Red, match=f"ended with status -{int(number)}$"):
+        process.Commands("step", {})("python3", "-c", f"import os; os.kill(os.getpid(), {int(number)})", limit=9)
+
+
+@pytest.mark.usefixtures("deaf")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_ends_the_command_as_well(number: signal.Signals) -> None:
+    process.hear_signals()
+    with pytest.raises(SystemExit):
+        process.Commands("step", {})("sh", "-c", f"kill -{int(number)} $PPID; sleep 63", limit=9)
+    assert process.living_children() == []
