@@ -119,7 +119,7 @@ def test_a_slow_server_is_no_stalled_server(tmp_path: Path, source: Path, out: P
     nbd.identical(out / "a.qcow2", source, other_format="raw")
 
 
-@pytest.mark.parametrize("what", ["error-pread-rate=5%", "error-extents-rate=100%"])
+@pytest.mark.parametrize("what", ["error-pread-rate=50%", "error-extents-rate=100%"])
 def test_errors_of_the_server_end_the_copy(tmp_path: Path, source: Path, out: Path, what: str) -> None:
     with (
         nbd.nbdkit(tmp_path, "--filter=error", "file", source, what, "error=EIO") as server,

@@ -45,7 +45,16 @@ def wait_for(name: str) -> None:
     """Wait until a daemon answers, libvirtd with all its drivers ready."""
     until(f"{name} answers", lambda: answers(_SERVICES[name].ready), 30)
     if name == LIBVIRTD.name:
+        until(f"{name} lists its domains", _lists_domains, 30)
+
+
+def _lists_domains() -> bool:
+    """Whether libvirtd serves its main socket; after a SIGKILL the old one's file is there before anybody listens."""
+    try:
         virsh("list", "--all")
+    except LabError:
+        return False
+    return True
 
 
 def restart(name: str = "libvirtd", how: signal.Signals = signal.SIGTERM) -> None:
