@@ -42,6 +42,7 @@ FULL: dict[str, Step] = {
     "sanity": steps_ansible.sanity,
     "package": steps_package.package,
     "integration": steps_real.integration,
+    "demo": steps_real.demo,
     "molecule": steps_real.molecule,
 }
 

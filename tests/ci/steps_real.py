@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+
 import guard
 import paths
 import stage
@@ -13,6 +15,7 @@ from process import Commands
 
 # Each worker of pytest lives in a hypervisor of its own.
 _WORKERS = f"2*popen//python={paths.TESTS}/lab/enter --guest -- {paths.VENV}/bin/python"
+_ROW = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}  vd")
 _INVENTORY = paths.BUILD / "lab/inventory.yml"
 
 
@@ -23,6 +26,14 @@ def integration(run: Commands) -> str:
     pytest = ("python", "-m", "pytest", "-v", "--timeout=300", "--dist=loadfile", "--tx", _WORKERS)
     run(*pytest, f"--junitxml={report}", "tests/integration", limit=2400)
     return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
+
+
+def demo(run: Commands) -> str:
+    """Run the demo as a newcomer would, and read its table."""
+    verified = [line.split()[-1] for line in run(paths.TESTS / "demo/run", limit=900).splitlines() if _ROW.match(line)]
+    if verified.count("yes") < run.minimum["images"] or set(verified) != {"yes"}:
+        raise guard.Red(f"the demo's table says {verified}")
+    return f"{len(verified)} images verified"
 
 
 def molecule(run: Commands) -> str:
