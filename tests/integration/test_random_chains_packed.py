@@ -1,0 +1,22 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Random chains of compressed images, read from a disk at rest. How: ``random_chains.py``."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.virt.backup.tests.integration.random_chains import run_chain, seeds
+
+
+@pytest.fixture(scope="session")
+def lab_host() -> str:
+    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
+    return ""
+
+
+@pytest.mark.parametrize("seed", seeds(3))
+def test_random_chain(seed: int) -> None:
+    run_chain(seed, compressions=("zlib", "zstd"), pull=False)
