@@ -198,7 +198,12 @@ def _job_disk(disk: Disk, request: BackupRequest, decision: LevelDecision, uuid:
 
 def derived_scratch(request: BackupRequest, uuid: str, disk: str) -> str:
     """Return the scratch file that is ours by its name; derived, so that a second run finds the same job."""
-    return posixpath.join(request.scratch_dir, f"virt-backup-{uuid}-{disk}.qcow2")
+    return scratch_name(request.scratch_dir, uuid, disk)
+
+
+def scratch_name(directory: str, uuid: str, disk: str) -> str:
+    """Return the path of a disk's scratch file in a directory that is for them."""
+    return posixpath.join(directory, f"virt-backup-{uuid}-{disk}.qcow2")
 
 
 def _scratch_path(wish: DiskRequest, request: BackupRequest, uuid: str) -> str:

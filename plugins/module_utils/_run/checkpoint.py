@@ -227,11 +227,11 @@ def _delete(handle: DomainHandle, goal: CheckpointGoal, seen: Observation) -> li
         names = [*reversed(handle.checkpoint_descendants(goal.name)), goal.name]
     lost: list[str] = []
     for name in names:
-        lost.extend(_delete_one(handle, name, seen))
+        lost.extend(delete_one(handle, name, seen))
     return lost
 
 
-def _delete_one(handle: DomainHandle, name: str, seen: Observation) -> list[str]:
+def delete_one(handle: DomainHandle, name: str, seen: Observation) -> list[str]:
     """Delete one checkpoint, also when some of its bitmaps are gone.
 
     libvirt deletes all bitmaps of a checkpoint or none ("bitmap not found in backing chain"), so one replaced disk

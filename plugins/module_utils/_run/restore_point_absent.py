@@ -9,15 +9,12 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
-import secrets
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.chain import dependants
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
-from ansible_collections.virt.backup.plugins.module_utils._model.staging import LockRecord
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
 from ansible_collections.virt.backup.plugins.module_utils._store import lock, trash
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog, refuse_newer
@@ -142,16 +139,9 @@ def _check_token(paths: DomainPaths, request: AbsentRequest) -> None:
 def _with_own_lock(
     repository: Repository, paths: DomainPaths, request: AbsentRequest, targets: list[str], *, broken: bool
 ) -> Outcome:
-    token = secrets.token_hex(16)
-    until = utc_now() + datetime.timedelta(seconds=_BRIEF)
-    # The id in the lock is what a run would publish; a removal publishes nothing, and must not look finished by it.
-    record = LockRecord(token, request.run or "a removal", f"removal of {request.id}", "", "", "", until, _BRIEF)
-    lock.acquire(paths, record, utc_now())
-    try:
+    with lock.held(paths, request.run or "a removal", f"removal of {request.id}", _BRIEF, utc_now) as token:
         targets = _targets(paths, read_catalog(repository, request.domain_uuid), request)
         _delete(paths, token, request.id, targets)
-    finally:
-        lock.release(paths, token)
     return _report(repository, request, targets, broken=broken, released=False)
 
 

@@ -144,13 +144,14 @@ def _bases(catalog: Catalog) -> list[dict[str, str]]:
                 "disk": name,
                 "id": point.id,
                 "checkpoint": point.manifest.checkpoint,
-                "checkpoint_xml": _checkpoint_xml(point),
+                "checkpoint_xml": checkpoint_xml(point),
             }
         )
     return found
 
 
-def _checkpoint_xml(point: Point) -> str:
+def checkpoint_xml(point: Point) -> str:
+    """Return the stored definition of a restore point's checkpoint, empty when there is none."""
     path = os.path.join(point.path, _CHECKPOINT_FILE)
     if not point.manifest.has_file(_CHECKPOINT_FILE) or regular_size(path) is None:
         return ""

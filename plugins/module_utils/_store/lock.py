@@ -22,6 +22,7 @@ import datetime
 import errno
 import fcntl
 import os
+import secrets
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
@@ -38,7 +39,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.files import (
 )
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
 
@@ -151,6 +152,23 @@ def acquire(paths: DomainPaths, record: LockRecord, now: datetime.datetime) -> L
         _create(paths, record)
         _sweep(paths)
     return found
+
+
+@contextlib.contextmanager
+def held(
+    paths: DomainPaths, run: str, purpose: str, seconds: int, clock: Callable[[], datetime.datetime]
+) -> Iterator[str]:
+    """Hold the lock for something that publishes nothing (a removal, a repair); yield its token.
+
+    ``purpose`` stands in the lock where a run has the id that it will publish, and must not look like one.
+    """
+    token = secrets.token_hex(16)
+    until = clock() + datetime.timedelta(seconds=seconds)
+    acquire(paths, LockRecord(token, run, purpose, "", "", "", until, seconds), clock())
+    try:
+        yield token
+    finally:
+        release(paths, token)
 
 
 def require_free(paths: DomainPaths, now: datetime.datetime) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.virt.backup.plugins.modules import (
     virt_backup,
+    virt_backup_doctor,
     virt_backup_info,
     virt_checkpoint,
     virt_checkpoint_info,
@@ -22,7 +23,7 @@ from ansible_collections.virt.backup.plugins.modules import (
 
 Spec = dict[str, dict[str, t.Any]]
 
-MODULES = [virt_backup, virt_backup_info, virt_checkpoint, virt_checkpoint_info]
+MODULES = [virt_backup, virt_backup_doctor, virt_backup_info, virt_checkpoint, virt_checkpoint_info]
 FRAGMENTS = "ansible_collections.virt.backup.plugins.doc_fragments."
 
 
