@@ -96,12 +96,47 @@ domain:
       type: bool
       sample: true
     nvram:
-      description: Path of its NVRAM file, empty when it has none.
+      description: Path of its NVRAM, empty when it has none.
       returned: success
       type: str
       sample: ""
     tpm:
-      description: Whether it has an emulated TPM.
+      description: The kind of its TPM, such as V(emulator) or V(passthrough), empty when it has none.
+      returned: success
+      type: str
+      sample: ""
+state_files:
+  description:
+    - What the domain keeps in files of its own beside its disks, and what of it a restore point cannot hold.
+    - Of an emulated TPM this is what outlives the power. C(swtpm) writes it as a new file that replaces the old one, so
+      whoever reads the file reads one state and never parts of two, unless the domain's XML puts the state into a
+      single file (C(<source type='file'>)), which is written in place, as QEMU writes the NVRAM.
+  returned: when O(domain) is given
+  type: list
+  elements: dict
+  contains:
+    part:
+      description: V(nvram) or V(tpm).
+      returned: success
+      type: str
+      sample: tpm
+    name:
+      description: The file's name in a restore point, empty when there is a reason.
+      returned: success
+      type: str
+      sample: tpm2-00.permall
+    path:
+      description: Its path on the hypervisor, empty when there is a reason.
+      returned: success
+      type: str
+      sample: /var/lib/libvirt/swtpm/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11/tpm2/tpm2-00.permall
+    reason:
+      description: What cannot be held and why, empty for a file that can.
+      returned: success
+      type: str
+      sample: ""
+    required:
+      description: Whether the running domain must have it, so that a backup should not begin before it is put right.
       returned: success
       type: bool
       sample: false

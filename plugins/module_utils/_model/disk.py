@@ -9,6 +9,10 @@
 from __future__ import annotations
 
 import dataclasses
+import typing as t
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._model.state_file import Nvram, Tpm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +51,8 @@ class Disk:
 class Domain:
     """What the XML says about a domain, and whether it is paused, which the XML does not say.
 
-    ``agent_connected`` is known of a running domain only. ``nvram`` is a path on the hypervisor or empty; ``tpm`` says
-    whether the domain has an emulated TPM. ``qemu_ids`` are the user and group id that its QEMU runs as, where the live
-    XML tells them.
+    ``agent_connected`` is known of a running domain only. ``qemu_ids`` are the user and group id that its QEMU runs as,
+    where the live XML tells them.
     """
 
     name: str
@@ -57,8 +60,8 @@ class Domain:
     disks: tuple[Disk, ...] = ()
     has_agent_channel: bool = False
     agent_connected: bool = False
-    nvram: str = ""
-    tpm: bool = False
+    nvram: Nvram | None = None
+    tpm: Tpm | None = None
     paused: bool = False
     qemu_ids: tuple[int, int] | None = None
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.capability import why_no_backup, why_not_by_default
@@ -22,6 +23,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.outcome import 
 from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import server_result
 from ansible_collections.virt.backup.plugins.module_utils._run.checkpoint import checkpoint_result
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
+from ansible_collections.virt.backup.plugins.module_utils._run.state_files import state_files
 from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
 
 if t.TYPE_CHECKING:
@@ -84,9 +86,10 @@ def _domain_info(hypervisor: Hypervisor, handle: DomainHandle, *, secure: bool) 
             **_brief(handle),
             "agent_channel": seen.domain.has_agent_channel,
             "agent_connected": seen.domain.agent_connected,
-            "nvram": seen.domain.nvram,
-            "tpm": seen.domain.tpm,
+            "nvram": "" if seen.domain.nvram is None else seen.domain.nvram.path,
+            "tpm": "" if seen.domain.tpm is None else seen.domain.tpm.backend,
         },
+        "state_files": [dataclasses.asdict(file) for file in state_files(seen.domain, local=hypervisor.is_local)],
         "xml": xml,
         "xml_is": xml_is,
         "disks": [_disk_info(disk, seen) for disk in seen.domain.disks],

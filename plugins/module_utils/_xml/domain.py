@@ -12,6 +12,7 @@ import re
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
+from ansible_collections.virt.backup.plugins.module_utils._model.state_file import Nvram, Tpm
 from ansible_collections.virt.backup.plugins.module_utils._xml.tree import parse, text_of
 
 if t.TYPE_CHECKING:
@@ -31,15 +32,14 @@ def parse_domain(xml: str, sizes: t.Mapping[str, int] | None = None) -> Domain:
     known = sizes or {}
     pairs = [(node, node.find("target")) for node in root.iterfind("devices/disk")]
     disks = [_disk(node, target, known) for node, target in pairs if target is not None]
-    nvram = root.find("os/nvram")
     return Domain(
         name=text_of(root, "name"),
         uuid=text_of(root, "uuid"),
         disks=tuple(disks),
         has_agent_channel=root.find(_AGENT) is not None,
         agent_connected=root.find(f"{_AGENT}[@state='connected']") is not None,
-        nvram="" if nvram is None else (nvram.text or _source(nvram, nvram.get("type", "file"))).strip(),
-        tpm=root.find("devices/tpm/backend[@type='emulator']") is not None,
+        nvram=_nvram(root.find("os/nvram")),
+        tpm=_tpm(root.find("devices/tpm/backend")),
         qemu_ids=_ids(text_of(root, "seclabel[@model='dac']/label")),
     )
 
@@ -48,6 +48,29 @@ def _ids(label: str) -> tuple[int, int] | None:
     """Read user and group of a DAC label; libvirt writes ``+64055:+109`` for a running domain, others may use names."""
     found = _DAC_LABEL.match(label)
     return (int(found[1]), int(found[2])) if found else None
+
+
+def _nvram(node: Element | None) -> Nvram | None:
+    """Read the NVRAM: its path as text, or as a source like a disk's (libvirt 8.5)."""
+    if node is None:
+        return None
+    kind = node.get("type", "file")
+    path = (node.text or "").strip() or _source(node, kind)
+    return Nvram(path, kind) if path else None
+
+
+def _tpm(node: Element | None) -> Tpm | None:
+    """Read the TPM; a domain has one at most that holds anything (spapr's proxy holds nothing, and comes second)."""
+    if node is None:
+        return None
+    source, secret = node.find("source"), node.find("encryption")
+    return Tpm(
+        backend=node.get("type", ""),
+        version=node.get("version", "2.0"),
+        source_type="" if source is None else source.get("type", ""),
+        source="" if source is None else source.get("path", ""),
+        secret="" if secret is None else secret.get("secret", ""),
+    )
 
 
 def _disk(node: Element, target: Element, sizes: t.Mapping[str, int]) -> Disk:

@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+from ansible_collections.virt.backup.plugins.module_utils._model.state_file import Nvram, Tpm
 from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
 
 UUID = "7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11"
@@ -188,8 +189,6 @@ def test_agent(devices: str, channel: bool, connected: bool) -> None:
 @pytest.mark.parametrize(
     ("os", "path"),
     [
-        ("", ""),
-        ("<os><type>hvm</type></os>", ""),
         (
             "<os><nvram template='/usr/share/t.fd'>/var/lib/libvirt/qemu/nvram/web.fd</nvram></os>",
             "/var/lib/libvirt/qemu/nvram/web.fd",
@@ -197,19 +196,48 @@ def test_agent(devices: str, channel: bool, connected: bool) -> None:
         ("<os><nvram>\n  /srv/a &amp; b.fd\n</nvram></os>", "/srv/a & b.fd"),
         ("<os>\n<nvram type='file'>\n  <source file='/srv/web.fd'/>\n</nvram>\n</os>", "/srv/web.fd"),
         ("<os><nvram type='block'><source dev='/dev/vg/nvram'/></nvram></os>", "/dev/vg/nvram"),
-        ("<os><nvram/></os>", ""),
     ],
 )
 def test_nvram(os: str, path: str) -> None:
-    assert domain_of(os=os).nvram == path
+    nvram = domain_of(os=os).nvram
+    assert nvram is not None
+    assert nvram.path == path
+
+
+def test_a_domain_without_nvram() -> None:
+    assert domain_of(os="<os><nvram/></os>").nvram is None
+    assert domain_of(os="<os><type>hvm</type></os>").nvram is None
+    assert domain_of().nvram is None
+
+
+def test_an_nvram_on_a_block_device_says_so() -> None:
+    assert domain_of(os="<os><nvram type='block'><source dev='/dev/v/n'/></nvram></os>").nvram == Nvram(
+        "/dev/v/n", "block"
+    )
 
 
 @pytest.mark.parametrize(
-    ("backend", "emulated"),
-    [("<backend type='emulator' version='2.0'/>", True), ("<backend type='passthrough'/>", False)],
+    ("backend", "tpm"),
+    [
+        ("<backend type='emulator' version='2.0'/>", Tpm()),
+        ("<backend type='emulator' version='1.2' persistent_state='yes'/>", Tpm(version="1.2")),
+        ("<backend type='passthrough'><device path='/dev/tpm0'/></backend>", Tpm("passthrough")),
+        (
+            "<backend type='external'><source type='unix' mode='connect' path='/s'/></backend>",
+            Tpm("external", "2.0", "unix", "/s"),
+        ),
+        (
+            "<backend type='emulator' version='2.0'><encryption secret='6dd3e4a5'/><source type='dir' path='/srv/t'/></backend>",
+            Tpm("emulator", "2.0", "dir", "/srv/t", "6dd3e4a5"),
+        ),
+    ],
 )
-def test_tpm(backend: str, emulated: bool) -> None:
-    assert domain_of(f"<tpm model='tpm-crb'>{backend}</tpm>").tpm is emulated
+def test_tpm(backend: str, tpm: Tpm) -> None:
+    assert domain_of(f"<tpm model='tpm-crb'>{backend}</tpm>").tpm == tpm
+
+
+def test_a_domain_without_tpm() -> None:
+    assert domain_of().tpm is None
 
 
 @pytest.mark.parametrize(
