@@ -5,6 +5,7 @@
 # What each target does is in tests/ci; everything generated lies in build/.
 PYTHON := /usr/bin/python3
 STEPS ?=
+BENCH ?=
 export KEEP_GOING
 
 .PHONY: help setup test test-quick stage demo bench lock clean
@@ -27,8 +28,8 @@ stage: setup  ## Copy the checkout to build/stage, for ansible-test and ansible-
 demo: setup  ## Back up, change and restore a real guest on this machine
 	@tests/demo/run
 
-bench: setup  ## Measure (see tests/benchmarks)
-	@tests/benchmarks/run
+bench: setup  ## Measure against nbdcopy and qemu-img (BENCH="--quick": once; docs/benchmarks.md tells more)
+	@tests/benchmarks/run $(BENCH)
 
 lock: setup  ## Write tests/ci/requirements.txt from requirements.in
 	@$(PYTHON) tests/ci/lock.py

@@ -32,13 +32,14 @@ def vermin(run: Commands) -> str:
 
 
 def types(run: Commands) -> str:
-    """Check the types of the plugins, of the lab, the demo and these steps; each file must be among what mypy read."""
+    """Check the types of the plugins and of what the tests run on; each file must be among what mypy read."""
     _forget_types_of_other_files()
     total = 0
     for folder, arguments in (
         ("plugins", ["-p", _PLUGINS]),
         ("tests/lab", ["--python-version=3.11", "-p", "lab"]),
         ("tests/demo", ["--python-version=3.11", "-p", "demo"]),
+        ("tests/benchmarks", ["--python-version=3.11", "-p", "benchmarks"]),
         ("tests/ci", ["--python-version=3.11", *python_files("tests/ci")]),
     ):
         output = run("mypy", *arguments)
