@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import listed
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -68,7 +70,7 @@ _value:
 
 def choose_disks(disks: list[Disk], include: Names = (), exclude: Names = ()) -> dict[str, t.Any]:
     """Split the disks into those to take and those to skip, or say what is wrong with the wish."""
-    wanted, unwanted = names(include), names(exclude)
+    wanted, unwanted = listed(include), listed(exclude)
     reasons = {disk["name"]: why_not(disk, wanted, unwanted) for disk in disks}
     take = [disk for disk in disks if not reasons[disk["name"]]]
     skipped = [{"name": name, "reason": reason} for name, reason in reasons.items() if reason]
@@ -79,12 +81,6 @@ def choose_disks(disks: list[Disk], include: Names = (), exclude: Names = ()) ->
         reason = "; ".join(f"{disk['name']}: {disk['reason']}" for disk in skipped) or "it has none"
         problems.append(f"the domain has no disk to back up ({reason})")
     return {"take": take, "skipped": skipped, "problem": next((problem for problem in problems if problem), "")}
-
-
-def names(value: Names) -> list[str]:
-    """Return the names of a list or of a text with commas."""
-    entries = value.split(",") if isinstance(value, str) else [str(entry) for entry in value]
-    return [entry.strip() for entry in entries if entry.strip()]
 
 
 def unknown(parameter: str, chosen: list[str], known: list[str]) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import fnmatch
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import listed
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -80,17 +82,11 @@ _value:
 """
 
 
-def names(value: Names) -> list[str]:
-    """Return the entries of a list or of a text with commas, which is all that a survey can ask for."""
-    entries = value.split(",") if isinstance(value, str) else [str(entry) for entry in value]
-    return [entry.strip() for entry in entries if entry.strip()]
-
-
 def choose_domains(
     domains: list[dict[str, t.Any]], hypervisor: str, include: Names, exclude: Names = ()
 ) -> dict[str, t.Any]:
     """Return the units of work, and the patterns that match nothing here."""
-    wanted, unwanted = names(include), names(exclude)
+    wanted, unwanted = listed(include), listed(exclude)
     units = [
         {
             "name": f"{domain['name']}@{hypervisor}",

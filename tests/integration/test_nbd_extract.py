@@ -18,17 +18,14 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 def copy(*images: ImageRequest, **options: t.Any) -> list[dict[str, t.Any]]:

@@ -14,25 +14,15 @@ import typing as t
 import pytest
 
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """Return an empty folder for the images."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
+lab_host = without_hypervisor.lab_host
+out = without_hypervisor.out
 
 
 @pytest.fixture

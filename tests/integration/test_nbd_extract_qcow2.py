@@ -18,17 +18,14 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.compress import 
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2 import Backing, Qcow2File
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER, TABLE
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
 GIB = 1024**3
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 def check(path: Path) -> dict[str, t.Any]:

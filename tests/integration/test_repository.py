@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,11 +25,7 @@ if t.TYPE_CHECKING:
 UUID = "7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11"
 MIB = 1 << 20
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 def four_times(run_ok: Run, module: str, arguments: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -28,13 +28,15 @@ ARROWS = {
     "_argspec": {"_model"},
     "_respawn": set(),
     "_run": {"_copy", "_decide", "_libvirt", "_model", "_nbd", "_qemu", "_store", "_xml"},
-    "_copy": {"_model", "_nbd", "_qemu"},
-    "_store": {"_decide", "_model"},
+    "_copy": {"_durable", "_model", "_nbd", "_qemu"},
+    "_store": {"_decide", "_durable", "_model"},
     "_decide": {"_model"},
     "_xml": {"_model"},
     "_libvirt": {"_model", "_respawn"},
     "_nbd": {"_model", "_respawn"},
     "_qemu": {"_model"},
+    # What both rooms that write need, and neither may take from the other; it syncs, so it is no part of the model.
+    "_durable": set(),
     "_model": set(),
 }
 

@@ -17,11 +17,12 @@ Both are complete and synced under names of their own before the first of these 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
 import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
@@ -80,25 +81,13 @@ class Draft:
             return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(record)
-            sync_folder(self._folder)
+            sync_directory(self._folder)
         self._rename(self._image, self._dest)
         self._rename(self._record, record)
 
     def _rename(self, path: str, name: str) -> None:
         os.rename(path, name)
-        sync_folder(self._folder)
-
-
-def sync_folder(path: str) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # what file systems answer that can't sync a folder, such as CIFS
-            raise
-    finally:
-        os.close(fd)
+        sync_directory(self._folder)
 
 
 def _create(path: str, attributes: Attributes) -> int:

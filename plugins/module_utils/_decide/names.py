@@ -31,14 +31,25 @@ _DNS_NAME = re.compile(r"[a-zA-Z0-9.-]+\Z")
 _UNPRINTABLE = ("Cc", "Zl", "Zp", "Cs")
 
 
+def is_printable(text: str) -> bool:
+    """Whether the text is one line that can be shown, and stand in XML and JSON. No other place defines it."""
+    return all(map(_is_printable, text))
+
+
 def _is_printable(character: str) -> bool:
     """Whether it may stand in a line of text; XML has no place for the last two code points of the basic plane."""
     return unicodedata.category(character) not in _UNPRINTABLE and character not in "\ufffe\uffff"
 
 
+def listed(value: str | t.Sequence[str]) -> list[str]:
+    """Return the entries of a list, or of a text with commas, which is all that a survey can ask for."""
+    entries = value.split(",") if isinstance(value, str) else [str(entry) for entry in value]
+    return [entry.strip() for entry in entries if entry.strip()]
+
+
 def check_printable(parameter: str, value: str) -> None:
     """Refuse control characters and newlines: no name, path or description of ours may hold one."""
-    if not all(map(_is_printable, value)):
+    if not is_printable(value):
         raise InputError(parameter, value, "holds a newline or another control character", "remove it")
 
 

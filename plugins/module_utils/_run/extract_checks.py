@@ -20,6 +20,7 @@ from ansible_collections.virt.backup.plugins.module_utils import _qemu
 from ansible_collections.virt.backup.plugins.module_utils._copy.compress import compressor
 from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, record_path
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2_format import LONGEST_BACKING_NAME
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, ToolError
 
 if t.TYPE_CHECKING:
@@ -30,7 +31,6 @@ if t.TYPE_CHECKING:
 SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix", "nbd+vsock", "nbds+vsock")
 LONGEST_SOCKET = 107
 MOST_CONNECTIONS = 16
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def parameter(index: int, name: str = "") -> str:
@@ -52,7 +52,7 @@ def check_status_file(path: str, dests: Sequence[str]) -> None:
     """Refuse a status file that could not be written or that is one of the images."""
     if not path:
         return
-    _refuse_control("status_file", path)
+    check_printable("status_file", path)
     if not os.path.isabs(path):
         raise InputError("status_file", path, "is relative", "give an absolute path")
     if not os.path.isdir(os.path.dirname(path)):
@@ -83,7 +83,7 @@ def check_attributes(owner: str, group: str, mode: object) -> Attributes:
 def export_name(index: int, uri: str) -> str:
     """Return the name of the export in an NBD URI (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md)."""
     name = parameter(index, "uri")
-    _refuse_control(name, uri)
+    check_printable(name, uri)
     try:
         parts = urllib.parse.urlsplit(uri)
         query = urllib.parse.parse_qs(parts.query)
@@ -132,9 +132,9 @@ def check_dests(images: Sequence[ImageRequest]) -> None:
 
 def check_kind(index: int, image: ImageRequest) -> None:
     """Refuse contradictions between format, bitmap and backing file, and a source that is no single line."""
-    _refuse_control(parameter(index, "source_id"), image.source_id)
+    check_printable(parameter(index, "source_id"), image.source_id)
     if image.bitmap:
-        _refuse_control(parameter(index, "bitmap"), image.bitmap)
+        check_printable(parameter(index, "bitmap"), image.bitmap)
         if image.bitmap.startswith("qemu:"):
             remedy = f"give the bare name, such as {image.bitmap.rpartition(':')[2]!r}"
             raise InputError(parameter(index, "bitmap"), image.bitmap, "is the name of a context", remedy)
@@ -158,7 +158,7 @@ def check_backing(index: int, image: ImageRequest) -> None:
     if not image.backing_file:
         return
     name, given = parameter(index, "backing_file"), image.backing_file
-    _refuse_control(name, given)
+    check_printable(name, given)
     if ":" in given.split("/")[0]:
         raise InputError(name, given, "would be taken by QEMU for a protocol", "begin it with './' or '/'")
     if len(given.encode()) > LONGEST_BACKING_NAME:
@@ -188,7 +188,7 @@ def _check_socket_name(name: str, uri: str, path: str) -> None:
 
 
 def _check_dest(name: str, dest: str) -> None:
-    _refuse_control(name, dest)
+    check_printable(name, dest)
     if not os.path.isabs(dest):
         raise InputError(name, dest, "is relative", "give an absolute path")
     folder, base = os.path.split(dest)
@@ -204,15 +204,6 @@ def _check_dest(name: str, dest: str) -> None:
         raise InputError(name, dest, "exists and is no regular file", "choose another name")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(name, dest, "lies in a directory that is not writable", "run as a user who may write there")
-
-
-def _refuse_control(name: str, value: str) -> None:
-    if _CONTROL.search(value):
-        raise InputError(name, value, "contains a control character", "remove it")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(name, value, "is no valid text", "use UTF-8") from error
 
 
 def _owner(owner: str) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.base_plan import (
     BitmapState,
     DomainCheckpoint,
@@ -39,8 +40,7 @@ def text(item: Raw, key: str, where: str, default: str | None = None) -> str:
         return default
     if not isinstance(value, str):
         raise InputError(where, item, f"has no text under '{key}'", "pass on what the other module returned")
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
-        raise InputError(f"{where}.{key}", value, "has a newline or another control character in it", "leave it out")
+    check_printable(f"{where}.{key}", value)
     return value
 
 

@@ -16,6 +16,7 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._decide.base import decide_bases
 from ansible_collections.virt.backup.plugins.module_utils._decide.chain import chain_of, orphans
 from ansible_collections.virt.backup.plugins.module_utils._decide.freshness import freshness
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.base_plan import DomainCheckpoint, DomainDisk, Policy
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
@@ -100,9 +101,7 @@ def _checked(request: StagedRequest) -> StagedRequest:
         if getattr(request, name):
             checked_path(name, getattr(request, name))
     for name in ("run", "domain_name"):
-        value = getattr(request, name)
-        if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
-            raise InputError(name, value, "has a newline or another control character in it", "leave it out")
+        check_printable(name, getattr(request, name))
     path, uuid = checked_path("repository", request.repository), checked_uuid("domain_uuid", request.domain_uuid)
     return dataclasses.replace(request, repository=path, domain_uuid=uuid)
 

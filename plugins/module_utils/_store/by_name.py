@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import is_printable
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
-    fsync_directory,
     is_directory,
     make_directory,
 )
 
-_NAME = re.compile(r"[^/\x00-\x1f\x7f.][^/\x00-\x1f\x7f]*")
 _DIRECTORY = "by-name"
 
 
 def link_name(repository: str, domain_name: str, domain_uuid: str) -> str:
     """Return the name of the link; a name that another domain of the repository has already gets the UUID added."""
-    if not _NAME.fullmatch(domain_name) or len(domain_name.encode()) > 200:
+    if not _is_file_name(domain_name):
         return domain_uuid
     try:
         target = os.readlink(os.path.join(repository, _DIRECTORY, domain_name))
@@ -34,6 +33,11 @@ def link_name(repository: str, domain_name: str, domain_uuid: str) -> str:
     other = os.path.basename(target)
     taken = other != domain_uuid and is_directory(os.path.join(repository, other))
     return f"{domain_name}.{domain_uuid}" if taken else domain_name
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name can be shown in a listing and leads nowhere else, with room for what is added to it."""
+    return name[:1] not in ("", ".") and "/" not in name and is_printable(name) and len(name.encode()) <= 200
 
 
 def ensure_link(repository: str, domain_name: str, domain_uuid: str) -> bool:
@@ -52,5 +56,5 @@ def ensure_link(repository: str, domain_name: str, domain_uuid: str) -> bool:
     except OSError:
         os.unlink(temporary)
         raise
-    fsync_directory(directory)
+    sync_directory(directory)
     return True

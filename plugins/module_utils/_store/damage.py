@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import Fields
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     dump_json,
-    fsync_directory,
     read_json,
     write_file,
 )
@@ -45,4 +45,4 @@ def mark_damage(directory: str, disks: Mapping[str, str]) -> None:
     """Record what a verification found, per disk in words, beside what was known before."""
     known = {**read_damage(directory), **disks}
     write_file(os.path.join(directory, DAMAGED), [dump_json({"format": FORMAT, "disks": known})])
-    fsync_directory(directory)
+    sync_directory(directory)

@@ -21,6 +21,7 @@ import secrets
 import stat
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 
 _CHUNK = 1 << 20
@@ -29,15 +30,6 @@ _JSON_LIMIT = 64 << 20
 
 class NotJson(StateError):
     """A file that should hold a JSON object does not."""
-
-
-def fsync_directory(path: str) -> None:
-    """Make the names in the directory durable; POSIX promises nothing about a rename before that."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def fsync_file(path: str) -> None:
@@ -69,7 +61,7 @@ def make_directory(path: str) -> None:
         inherit(descriptor, os.path.dirname(path), is_directory=True)
     finally:
         os.close(descriptor)
-    fsync_directory(os.path.dirname(path))
+    sync_directory(os.path.dirname(path))
 
 
 def write_temporary(directory: str, chunks: t.Iterable[bytes], prefix: str) -> str:

@@ -19,6 +19,7 @@ import re
 import secrets
 import uuid as uuid_module
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 
 STAGING = ".staging"
@@ -34,13 +35,11 @@ _TIME = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DISK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, STATUS_FILE})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def checked_path(parameter: str, value: str) -> str:
     """Return the absolute path ``value``, normalised, or raise :class:`InputError`."""
-    if not value or _CONTROL.search(value):
-        raise InputError(parameter, value, "is no usable path", "give an absolute path without control characters")
+    check_printable(parameter, value)
     if not os.path.isabs(value):
         raise InputError(parameter, value, "is a relative path", "give an absolute path")
     if ".." in value.split("/"):

@@ -25,13 +25,13 @@ import os
 import secrets
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import LockRecord
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import Fields, parse_moment, show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     NotJson,
     dump_json,
-    fsync_directory,
     inherit,
     is_directory,
     read_json,
@@ -215,7 +215,7 @@ def _create(paths: DomainPaths, record: LockRecord) -> None:
         raise
     finally:
         os.unlink(temporary)
-    fsync_directory(paths.root)
+    sync_directory(paths.root)
 
 
 def _sweep(paths: DomainPaths) -> None:
@@ -262,7 +262,7 @@ def release(paths: DomainPaths, token: str) -> bool:
             return False
         os.unlink(paths.lock)
         _sweep(paths)
-        fsync_directory(paths.root)
+        sync_directory(paths.root)
     return True
 
 
@@ -274,5 +274,5 @@ def break_lock(paths: DomainPaths) -> bool:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(paths.lock)
         _sweep(paths)
-        fsync_directory(paths.root)
+        sync_directory(paths.root)
     return True

@@ -16,10 +16,10 @@ import contextlib
 import os
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._store import lock
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
-    fsync_directory,
     inherit,
     make_directory,
     write_file,
@@ -49,9 +49,9 @@ def make_staging(paths: DomainPaths, staging: Staging) -> str:
     new, named = paths.new(staging.id), paths.staging(staging.id)
     make_directory(new)
     write_file(os.path.join(new, STAGING_FILE), [staging_bytes(staging)])
-    fsync_directory(new)
+    sync_directory(new)
     os.rename(new, named)
-    fsync_directory(paths.root)
+    sync_directory(paths.root)
     return named
 
 
@@ -93,11 +93,11 @@ def commit(paths: DomainPaths, identifier: str, token: str, now: datetime.dateti
         os.unlink(os.path.join(staging, STATUS_FILE))
     if not os.path.isfile(os.path.join(staging, MANIFEST)):
         raise AssertionError("Contract violation: commit without a manifest")
-    fsync_directory(staging)
+    sync_directory(staging)
     with lock.guard(paths):
         lock.renew(paths, token, now)
         if os.path.lexists(final):
             raise StateError(f"{final} exists already; nothing was published.")
         os.rename(staging, final)
-        fsync_directory(paths.root)
+        sync_directory(paths.root)
     return final

@@ -17,11 +17,11 @@ import os
 import secrets
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, Fields, show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     dump_json,
-    fsync_directory,
     is_directory,
     read_json,
     write_temporary,
@@ -97,7 +97,7 @@ def create_repository(path: str, now: datetime.datetime) -> Repository:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-    fsync_directory(path)
+    sync_directory(path)
     return open_repository(path)
 
 

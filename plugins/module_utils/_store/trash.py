@@ -17,7 +17,7 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._store.files import fsync_directory
+from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import NEW, TRASH, is_id
 
 if t.TYPE_CHECKING:
@@ -37,7 +37,7 @@ def discard(paths: DomainPaths, identifier: str, directory: str) -> None:
     if os.path.lexists(target):
         _delete(target)
     os.rename(directory, target)
-    fsync_directory(paths.root)
+    sync_directory(paths.root)
 
 
 def empty(paths: DomainPaths, identifier: str) -> None:
@@ -45,7 +45,7 @@ def empty(paths: DomainPaths, identifier: str) -> None:
     for path in (paths.trash(identifier), paths.new(identifier)):
         if os.path.lexists(path):
             _delete(path)
-    fsync_directory(paths.root)
+    sync_directory(paths.root)
 
 
 def unfinished(paths: DomainPaths) -> list[str]:
@@ -66,5 +66,5 @@ def finish(paths: DomainPaths) -> list[str]:
     for path in done:
         _delete(path)
     if done:
-        fsync_directory(paths.root)
+        sync_directory(paths.root)
     return done

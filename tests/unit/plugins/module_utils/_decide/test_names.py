@@ -136,3 +136,19 @@ def test_known(known: list[str], there: str) -> None:
 
 def test_known_takes_what_is_there() -> None:
     names.check_known("option", "vda", ["vda"], "a disk")
+
+
+@pytest.mark.parametrize(
+    ("value", "entries"),
+    [
+        ([], []),
+        ("", []),
+        ("vda", ["vda"]),
+        (" vda , ,vdb,", ["vda", "vdb"]),
+        (["vda", " vdb ", ""], ["vda", "vdb"]),
+        ([1], ["1"]),
+        (("a,b",), ["a,b"]),
+    ],
+)
+def test_a_list_or_a_text_with_commas(value: list[str], entries: list[str]) -> None:
+    assert names.listed(value) == entries
