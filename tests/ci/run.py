@@ -42,6 +42,7 @@ FULL: dict[str, Step] = {
     "sanity": steps_ansible.sanity,
     "package": steps_package.package,
     "integration": steps_real.integration,
+    "debian13": steps_real.debian13,
     "demo": steps_real.demo,
     "molecule": steps_real.molecule,
 }

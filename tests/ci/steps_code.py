@@ -40,6 +40,7 @@ def types(run: Commands) -> str:
         ("tests/lab", ["--python-version=3.11", "-p", "lab"]),
         ("tests/demo", ["--python-version=3.11", "-p", "demo"]),
         ("tests/benchmarks", ["--python-version=3.11", "-p", "benchmarks"]),
+        ("tests/debian13", ["--python-version=3.11", "-p", "debian13"]),
         ("tests/ci", ["--python-version=3.11", *python_files("tests/ci")]),
     ):
         output = run("mypy", *arguments)

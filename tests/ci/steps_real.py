@@ -15,6 +15,14 @@ from process import Commands
 
 # Each worker of pytest lives in a hypervisor of its own.
 _WORKERS = f"2*popen//python={paths.TESTS}/lab/enter --guest -- {paths.VENV}/bin/python"
+_ON_DEBIAN_13 = (
+    "unit/plugins/module_utils/test_nbd.py",
+    "unit/plugins/module_utils/_copy",
+    "integration/test_nbd*.py",
+    "integration/test_virt_backup_1829829.py",
+    "integration/test_virt_backup_info.py",
+    "integration/test_chains.py",
+)
 _ROW = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}  vd")
 _INVENTORY = paths.BUILD / "lab/inventory.yml"
 
@@ -26,6 +34,25 @@ def integration(run: Commands) -> str:
     pytest = ("python", "-m", "pytest", "-v", "--timeout=300", "--dist=loadfile", "--tx", _WORKERS)
     run(*pytest, f"--junitxml={report}", "tests/integration", limit=2400)
     return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
+
+
+def debian13(run: Commands) -> str:
+    """Run what depends on libnbd, and what libvirt's versions differ in, on Debian 13 (libnbd 1.22, libvirt 11.3)."""
+    report = paths.BUILD / "debian13/build/debian13.xml"
+    report.unlink(missing_ok=True)
+    python = ("/usr/bin/python3", "-m", "pytest")
+    lab = "2*popen//python=tests/lab/enter -- /usr/bin/python3"
+    pytest = (*python, "-v", "--timeout=300", "--dist=loadfile", "--tx", lab, f"--junitxml=build/{report.name}")
+    run(paths.TESTS / "debian13/enter", "--", *pytest, *_found(_ON_DEBIAN_13), limit=1500)
+    return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
+
+
+def _found(patterns: tuple[str, ...]) -> list[str]:
+    """Return the tests that the patterns name, relative to the checkout; each must name one."""
+    found = {pattern: sorted(paths.TESTS.glob(pattern)) for pattern in patterns}
+    if not all(found.values()):
+        raise guard.Red(f"no test is called {[pattern for pattern, tests in found.items() if not tests]}")
+    return [str(path.relative_to(paths.ROOT)) for tests in found.values() for path in tests]
 
 
 def demo(run: Commands) -> str:
