@@ -54,7 +54,7 @@ class Stall:
     """A fault: no byte comes any more over this connection."""
 
 
-Fault = t.Union[bytes, type[Die], type[Stall], None]
+Fault = t.Union[bytes, type[Die], type[Stall]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Manners:
     past what was asked, which the protocol allows. ``piece`` cuts content into chunks of so many bytes, sent last one
     first. ``insists`` is its minimum and maximum block size: it says so, and refuses all else. ``sizes`` are told to
     the clients in the order they come, the last one to all others. ``admits`` is how many clients get an answer.
-    ``fault`` returns the bytes to answer with instead, or what becomes of the server.
+    ``fault`` returns what happens instead of an answer: bytes to send, the end, silence; nothing for an answer.
     """
 
     structured: bool = True
@@ -76,7 +76,7 @@ class Manners:
     insists: tuple[int, int] = (0, 0)
     sizes: tuple[int, ...] = ()
     admits: int = 10**9
-    fault: t.Callable[[wire.Request], Fault] = lambda _request: None
+    fault: t.Callable[[wire.Request], t.Sequence[Fault]] = lambda _request: ()
 
 
 class FakeServer:
@@ -100,8 +100,10 @@ class FakeServer:
 
     def __exit__(self, *_: object) -> None:
         self.die()
-        while self._threads:
-            self._threads.pop().join(timeout=10)
+        self._threads[0].join(timeout=10)
+        self.die()  # for those who came in meanwhile
+        for thread in self._threads:
+            thread.join(timeout=10)
         for peer in self._peers:
             peer.close()
         self._path.unlink()
@@ -126,8 +128,8 @@ class FakeServer:
 
     def _spawn(self, work: t.Callable[..., None], *args: t.Any) -> None:
         thread = threading.Thread(target=work, args=args, name="fake", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _admit(self) -> None:
         for number in itertools.count():
@@ -157,14 +159,15 @@ class FakeServer:
                 peer.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, client: _Client, request: wire.Request) -> None:
-        fault = self._manners.fault(request)
-        if fault is Die:
-            self.die()
-        elif fault is Stall:
-            client.stall()
-        elif isinstance(fault, bytes):
-            client.send(fault)
-        else:
+        faults = self._manners.fault(request)
+        for fault in faults:
+            if fault is Die:
+                self.die()
+            elif fault is Stall:
+                client.stall()
+            elif isinstance(fault, bytes):
+                client.send(fault)
+        if not faults:
             client.answer(request)
 
 

@@ -138,12 +138,12 @@ def test_it_admits_no_more_than_told(tmp_path: Path) -> None:
         first.shutdown()
 
 
-def on_read(fault: t.Callable[[wire.Request], Fault]) -> Manners:
-    return Manners(fault=lambda request: fault(request) if request.command == wire.Command.READ else None)
+def on_read(fault: t.Callable[[wire.Request], t.Sequence[Fault]]) -> Manners:
+    return Manners(fault=lambda request: fault(request) if request.command == wire.Command.READ else ())
 
 
 def test_a_fault_answers_instead(tmp_path: Path) -> None:
-    with FakeServer(tmp_path, DISK, on_read(lambda request: wire.error_chunk(request, wire.EIO, "sad"))) as fake:
+    with FakeServer(tmp_path, DISK, on_read(lambda request: [wire.error_chunk(request, wire.EIO, "sad")])) as fake:
         handle = connect(fake)
         with pytest.raises(libnbd.Error, match="Input/output error"):
             handle.pread(1, 0)
@@ -152,7 +152,7 @@ def test_a_fault_answers_instead(tmp_path: Path) -> None:
 
 
 def test_it_dies_for_all(tmp_path: Path) -> None:
-    with FakeServer(tmp_path, DISK, on_read(lambda _request: Die)) as fake:
+    with FakeServer(tmp_path, DISK, on_read(lambda _request: [Die])) as fake:
         first, second = connect(fake), connect(fake)
         for handle in (first, second):
             with pytest.raises(libnbd.Error):
@@ -160,7 +160,7 @@ def test_it_dies_for_all(tmp_path: Path) -> None:
 
 
 def test_it_stalls_for_one(tmp_path: Path) -> None:
-    with FakeServer(tmp_path, DISK, on_read(lambda request: None if request.connection else Stall)) as fake:
+    with FakeServer(tmp_path, DISK, on_read(lambda request: [] if request.connection else [Stall])) as fake:
         first, second = connect(fake), connect(fake)
         cookie = first.aio_pread(libnbd.Buffer(1), 0)
         assert first.poll(100) >= 0

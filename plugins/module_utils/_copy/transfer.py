@@ -116,8 +116,9 @@ class Transfer:
         began = time.monotonic()
         first = self._connect_first()
         self._size = first.size
-        scanner = self._connect_scanner(first)
+        scanner = first
         try:
+            scanner = self._connect_scanner(first)
             source = self._source(first, scanner)
             end = open_end(self.draft.fd, first.size, self.image, self._settings.compression)
             explicit = bool(self.image.bitmap)
@@ -171,11 +172,17 @@ class Transfer:
             connection.close()
 
     def _connect_more(self, patience: float, *contexts: str) -> Connection | None:
-        """Return one more connection, or ``None`` if the server does not give us one before it is needed no longer."""
+        """Return one more connection, or ``None`` if the server does not give us one before it is needed no longer.
+
+        Raises :class:`NbdError` if it leads to a disk of another size, which can't be the same one at the same moment.
+        """
         try:
             connection = Connection(self.image.uri, contexts, patience, self._enough)
         except (NbdError, Cancelled):
             return None
+        if connection.size != self._size:
+            connection.close()
+            raise NbdError(f"the size of the export changed from {self._size} to {connection.size} bytes")
         connection.serve_until(self._cancel, self._settings.timeout)
         return connection
 
@@ -189,7 +196,7 @@ class Transfer:
         if not self.image.bitmap or not self._several(first):
             return first
         scanner = self._connect_more(min(self._settings.timeout, PATIENCE), bitmap)
-        if scanner is None or bitmap not in scanner.contexts or scanner.size != first.size:
+        if scanner is None or bitmap not in scanner.contexts:
             return first
         return scanner
 
