@@ -39,7 +39,10 @@ def parse(arguments: t.Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="for sources and images, in memory")
     parser.add_argument("--disk", type=Path, default=ROOT / "build", help="for the durable scene, on a real disk")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/benchmarks.md")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.write and options.only:
+        parser.error("--write needs all scenes: the page holds all rows")
+    return options
 
 
 def run(options: argparse.Namespace) -> list[Figures]:

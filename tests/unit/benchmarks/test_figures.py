@@ -124,8 +124,8 @@ def test_the_plot_is_a_picture_with_a_bar_for_each_comparison() -> None:
     slow = figures(Row("slow & <wide>", "ours", "convert"), {"ours": [Spent(9, 1, 1)], "convert": [Spent(1, 1, 1)]})
     root = ET.fromstring(plot.svg([one_row(at_most(wall=0.9)), slow, one_row(theirs="")]))
     bars = [element for element in root.findall(".//{*}rect") if "class" in element.attrib]
-    assert [bar.attrib["class"] for bar in bars] == ["met", "plain"]
-    widths = [float(bar.attrib["width"]) for bar in bars]
+    assert [rect.attrib["class"] for rect in bars] == ["met", "plain"]
+    widths = [float(rect.attrib["width"]) for rect in bars]
     assert widths == [140.0, 420.0]  # 0.5 of 1.5, and what is slower than the edge ends there
     assert len([line for line in root.findall(".//{*}line") if line.attrib["class"] == "target"]) == 1
     assert "slow & <wide> / qemu-img convert -W" in [text.text for text in root.findall(".//{*}text")]
@@ -140,4 +140,6 @@ def test_the_command_line_names_the_scenes() -> None:
     assert parse(["--only", "sparse", "pull"]).only == ["sparse", "pull"]
     with pytest.raises(SystemExit):
         parse(["--only", "nothing"])
+    with pytest.raises(SystemExit):
+        parse(["--only", "sparse", "--write"])  # would take the other rows from the page
     assert {"sparse", "increments", "pull", "link-100", "disks", "extents", "durable"} <= set(PLANS)
