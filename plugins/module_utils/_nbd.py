@@ -157,8 +157,29 @@ class Connection:
             elif time.monotonic() - silent_since >= self._timeout:
                 raise NbdTimeout(f"the server sent nothing for {self._timeout:g} seconds")
 
-    def _call(self, function: Callable[..., t.Any], *args: t.Any) -> t.Any:
+    def _call(self, function: Callable[..., t.Any], *args: t.Any, **options: t.Any) -> t.Any:
         try:
-            return function(*args)
+            return function(*args, **options)
         except nbd.Error as error:
             raise NbdError(str(error.string).strip()) from error
+
+
+class Target(Connection):
+    """A connection that is written to. Every call returns when the server has done it."""
+
+    def __init__(self, uri: str, timeout: float, cancel: threading.Event) -> None:
+        super().__init__(uri, (), timeout, cancel)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Store the bytes."""
+        buffer = nbd.Buffer.from_buffer(data)
+        self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_pwrite, buffer, offset))
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make the range read as zero. Never by unmapping, which in an image with a backing file would show that."""
+        cookie = self._call(self._nbd.aio_zero, length, offset, flags=nbd.CMD_FLAG_NO_HOLE)
+        self._wait(self._nbd.aio_command_completed, cookie)
+
+    def flush(self) -> None:
+        """Make durable what was written before."""
+        self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_flush))

@@ -4,19 +4,42 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""The gateway to QEMU's programs: nothing else starts ``qemu-img``. Never through a shell."""
+"""The gateway to QEMU's programs: nothing else starts ``qemu-img`` and ``qemu-nbd``. Never through a shell.
+
+A secret reaches them as an open file that has no name: the argument list holds only its number, which is worth
+nothing to another process.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
+import time
+import typing as t
+import urllib.parse
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, ToolError
 
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
+
 PACKAGES = "qemu-utils (Debian), qemu-img (RHEL)"
+
+_KEY = "key"
+_PATIENCE = 60.0
+"""Seconds within which a server must have ended by itself once nobody is connected and all is flushed."""
+
+_CALIBRATIONS = 20
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +54,7 @@ class ImageInfo:
     backing_file: str = ""
     backing_format: str = ""
     bitmaps: tuple[str, ...] = ()
+    encrypted: bool = False
 
 
 def info(path: str, image_format: str = "") -> ImageInfo:
@@ -48,12 +72,44 @@ def info(path: str, image_format: str = "") -> ImageInfo:
         backing_file=data.get("backing-filename", ""),
         backing_format=data.get("backing-filename-format", ""),
         bitmaps=tuple(bitmap["name"] for bitmap in specific.get("bitmaps", [])),
+        encrypted=data.get("encrypted", False),
     )
 
 
-def check(path: str, image_format: str = "qcow2") -> None:
+def check(path: str, image_format: str = "qcow2", encryption: Encryption | None = None) -> None:
     """Raise :class:`ToolError` unless the image's metadata is without errors and leaks."""
-    _run("qemu-img", "check", "-q", "-f", image_format, _as_file(path))
+    if encryption is None:  # QEMU opens no encrypted image without its secret, not even for this
+        _run("qemu-img", "check", "-q", "-f", image_format, _as_file(path))
+        return
+    with _secret(encryption) as (options, fds):
+        _run("qemu-img", "check", "-q", *options, _alone(_as_file(path), encryption), fds=fds)
+
+
+def unlock(path: str, encryption: Encryption) -> None:
+    """Raise :class:`ToolError` unless the image is encrypted, and opens with this secret; reads no content."""
+    with _secret(encryption) as (options, fds):
+        _run("qemu-img", "measure", "-O", "raw", *options, _alone(_as_file(path), encryption), fds=fds)
+
+
+def create(fd: int, size: int, backing_file: str, backing_format: str, encryption: Encryption | None) -> None:
+    """Make the open file an empty qcow2 image like those of our own writer; the backing name is only stored.
+
+    For LUKS, QEMU counts how often this CPU can hash in a given time, and fails now and then where the kernel has not
+    accounted for that time yet ("Unable to get accurate CPU usage", QEMU 7.2.22 to 9.2), so it is asked again.
+    """
+    backing = ["-u", "-b", backing_file, "-F", backing_format] if backing_file else []
+    layout = "compat=1.1,cluster_size=65536"
+    if encryption:
+        layout += f",encrypt.format=luks,encrypt.key-secret={_KEY},encrypt.iter-time={encryption.iter_time}"
+    with _secret(encryption) as (options, fds):
+        command = ["create", "-q", "-f", "qcow2", *options, "-o", layout, *backing, f"/dev/fd/{fd}", str(size)]
+        for attempt in range(_CALIBRATIONS):
+            try:
+                _run("qemu-img", *command, fds=(fd, *fds))
+                return
+            except ToolError as error:
+                if "accurate CPU usage" not in error.message or attempt == _CALIBRATIONS - 1:
+                    raise
 
 
 def rebase_unsafe(path: str, backing_file: str, backing_format: str) -> None:
@@ -61,25 +117,162 @@ def rebase_unsafe(path: str, backing_file: str, backing_format: str) -> None:
     _run("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", backing_format, "-b", backing_file, _as_file(path))
 
 
+class ImageServer:
+    """A ``qemu-nbd`` that serves an open qcow2 file for writing, without its backing images, on a private socket.
+
+    Without ``--persistent`` it ends by itself, in order, when the last of its clients leaves; so it does when this
+    process is killed. Until they are connected, the kernel ends it with the thread that started it. Not ``--fork``: the
+    parent of that would report any warning as a failure while the child lives on with the image locked.
+    """
+
+    def __init__(self, fd: int, clients: int, timeout: float, encryption: Encryption | None = None) -> None:
+        self._folder = tempfile.mkdtemp(prefix="virt-backup-")  # nobody else may enter it
+        self._socket = os.path.join(self._folder, "nbd")
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+        try:
+            with _secret(encryption) as (options, fds):
+                arguments = [*options, f"--shared={clients}", "--socket", self._socket]
+                self._process = subprocess.Popen(
+                    [_program("qemu-nbd"), *arguments, _alone(f"/dev/fd/{fd}", encryption)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._stderr,
+                    env=_environment(),
+                    pass_fds=(fd, *fds),
+                    preexec_fn=_EndWithParent(),  # noqa: PLW1509 - calls the kernel and nothing else
+                )
+        except BaseException:
+            self.hide()
+            raise
+        try:
+            self._await_socket(timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def uri(self) -> str:
+        """Return the URI of the only export."""
+        return f"nbd+unix:///?socket={urllib.parse.quote(self._socket)}"
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
+
+    def hide(self) -> None:
+        """Remove the socket's name: nobody else can connect, and nothing is left should this process be killed."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def complaint(self) -> str:
+        """Return what the server said when it ended, an end that is under way included; empty while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        return "" if self._process.returncode is None else self._words()
+
+    def wait(self) -> None:
+        """Wait for its orderly end after the last client left. Raises :class:`ToolError` when it did not succeed."""
+        try:
+            status = self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired as error:
+            raise ToolError(f"qemu-nbd did not end within {_PATIENCE:g} seconds after the last client left.") from error
+        if status:
+            raise ToolError(f"qemu-nbd ended with status {status}: {self._words() or 'no message'}.")
+
+    def stop(self) -> None:
+        """End it, in order if it listens, and forget all that belongs to it."""
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._stderr.close()
+        self.hide()
+
+    def _await_socket(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not os.path.exists(self._socket):
+            if self._process.poll() is not None:
+                raise ToolError(f"qemu-nbd did not start: {self._words() or 'no message'}.")
+            if time.monotonic() > deadline:
+                raise ToolError(f"qemu-nbd did not start within {timeout:g} seconds.")
+            time.sleep(0.005)
+
+    def _words(self) -> str:
+        self._stderr.seek(0)
+        return _one_line("qemu-nbd", self._stderr.read())
+
+
+class _EndWithParent:
+    """Run between fork and exec: the kernel shall end the new process with the thread that started it.
+
+    By SIGKILL, since qemu-nbd forgets a SIGTERM that comes while it opens the image.
+    """
+
+    def __init__(self) -> None:
+        self._prctl = ctypes.PyDLL(None).prctl  # looked up before the fork, which is no time to load anything
+        self._parent = os.getpid()
+
+    def __call__(self) -> None:
+        self._prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != self._parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _secret(encryption: Encryption | None) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    """Yield the options that define the secret, and the files that the program must inherit for it."""
+    if encryption is None:
+        yield [], ()
+        return
+    fd = os.memfd_create("secret")
+    try:
+        os.write(fd, encryption.secret)
+        yield ["--object", f"secret,id={_KEY},file=/dev/fd/{fd}"], (fd,)
+    finally:
+        os.close(fd)
+
+
+def _alone(path: str, encryption: Encryption | None) -> str:
+    """Return a qcow2 image as QEMU's programs take it, for the image without those below it."""
+    image: dict[str, t.Any] = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": path}}
+    if encryption:
+        image["encrypt"] = {"format": "luks", "key-secret": _KEY}
+    return f"json:{json.dumps(image)}"
+
+
 def _as_file(path: str) -> str:
     """Return the path in a form that QEMU takes for nothing else: ``a:b`` would name a protocol, ``-x`` an option."""
     return os.path.abspath(path)
 
 
-def _run(program: str, *arguments: str) -> str:
+def _run(program: str, *arguments: str, fds: tuple[int, ...] = ()) -> str:
     """Run a program and return what it printed; raise :class:`ToolError` with its complaint as one line."""
-    executable = shutil.which(program) or shutil.which(program, path="/usr/bin:/usr/local/bin:/bin")
-    if executable is None:
-        raise BackupError(f"The program {program} is missing on this machine; install the package {PACKAGES}.")
     done = subprocess.run(
-        [executable, *arguments],
+        [_program(program), *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env={**os.environ, "LC_ALL": "C"},
+        env=_environment(),
+        pass_fds=fds,
         check=False,
     )
     if done.returncode:
-        complaint = done.stderr.decode(errors="replace") or done.stdout.decode(errors="replace")
-        words = " ".join(complaint.split()).removeprefix(f"{program}: ").rstrip(".")
+        words = _one_line(program, done.stderr or done.stdout)
         raise ToolError(f"{program} {arguments[0]} failed with status {done.returncode}: {words or 'no message'}.")
     return done.stdout.decode()
+
+
+def _program(name: str) -> str:
+    executable = shutil.which(name) or shutil.which(name, path="/usr/bin:/usr/local/bin:/bin")
+    if executable is None:
+        raise BackupError(f"The program {name} is missing on this machine; install the package {PACKAGES}.")
+    return executable
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}
+
+
+def _one_line(program: str, complaint: bytes) -> str:
+    return " ".join(complaint.decode(errors="replace").split()).removeprefix(f"{program}: ").rstrip(".")

@@ -44,7 +44,8 @@ attributes:
     platforms: posix
 requirements:
   - libnbd with its Python bindings, 1.14 or newer (C(python3-libnbd))
-  - C(qemu-img) (only with O(images[].backing_file))
+  - C(qemu-img) (only with O(images[].backing_file) or O(encryption))
+  - C(qemu-nbd) (only with O(encryption))
   - C(libzstd.so.1) (only with O(compression=zstd))
 options:
   images:
@@ -112,9 +113,41 @@ options:
     description:
       - How the data in qcow2 images is compressed.
       - V(zstd) needs QEMU 5.1 or newer to read the image.
+      - Only V(none) goes together with O(encryption), as QEMU stores compressed data unencrypted.
     type: str
     choices: [none, zstd, zlib]
     default: none
+  encryption:
+    description:
+      - Encrypts the images at rest, by LUKS inside of qcow2. QEMU writes them, through C(qemu-nbd).
+      - Exactly one of O(encryption.secret_file) and O(encryption.secret) gives the secret. It reaches QEMU's programs
+        in memory that only they share, and is in no argument list, environment, result or record.
+      - All images of a chain have the same secret. An increment on top of an image that is not encrypted, or that
+        another secret opens, is an error.
+      - Which parts of the disk are in an image and which are zero, and the size of the disk, can be seen without
+        the secret.
+    type: dict
+    suboptions:
+      secret_file:
+        description:
+          - The absolute path of a file on the host that runs the module. It must not be open to every user.
+          - The secret is its whole content, byte by byte, with a newline at the end if there is one, just as QEMU's own
+            programs read it.
+        type: str
+        default: ""
+      secret:
+        description:
+          - The secret itself, text in UTF-8.
+        type: str
+        default: ""
+      iter_time:
+        description:
+          - How long one guess at the secret takes on this host, in milliseconds of CPU time. Opening each image of a
+            chain takes as long.
+          - A secret of 32 random bytes or more needs no such protection, and V(10) then keeps long chains quick to
+            open.
+        type: int
+        default: 2000
   checksum:
     description:
       - Whether a digest of the disk's content is made on the way.
@@ -183,6 +216,15 @@ EXAMPLES = r"""
         source_id: tuesday
     status_file: /run/virt-backup/web.json
 
+- name: Copy a whole disk into an encrypted image
+  virt.backup.nbd_extract:
+    images:
+      - uri: nbd+unix:///vda?socket=/run/virt-backup/web.sock
+        dest: /backup/web/thursday/vda.qcow2
+        source_id: thursday
+    encryption:
+      secret_file: /etc/virt-backup/secret
+
 - name: Copy all disks of a running job at the same time, as the role does
   virt.backup.nbd_extract:
     images: "{{ disks | virt.backup.extract_images('wednesday') }}"
@@ -218,6 +260,11 @@ images:
       type: str
       returned: success
       sample: qcow2
+    encryption:
+      description: V(luks) with O(encryption), else V(none).
+      type: str
+      returned: success
+      sample: none
     source_id:
       description: The O(images[].source_id) of the image.
       type: str
@@ -266,10 +313,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import LUKS, NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing
 from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 
 
@@ -284,10 +333,16 @@ def argument_spec() -> dict[str, t.Any]:
         "backing_format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
         "source_id": {"type": "str", "default": ""},
     }
+    encryption = {
+        "secret_file": {"type": "str", "default": ""},
+        "secret": {"type": "str", "default": "", "no_log": True},
+        "iter_time": {"type": "int", "default": 2000},
+    }
     return {
         "images": {"type": "list", "elements": "dict", "required": True, "options": image},
         "connections": {"type": "int", "default": 4},
         "compression": {"type": "str", "choices": ["none", "zstd", "zlib"], "default": "none"},
+        "encryption": {"type": "dict", "options": encryption},
         "checksum": {"type": "str", "choices": ["sha256", "none"], "default": "sha256"},
         "rate_limit": {"type": "int", "default": 0},
         "timeout": {"type": "int", "default": 60},
@@ -304,8 +359,11 @@ def main() -> t.NoReturn:
     respawn_if_missing("nbd", "python3-libnbd")
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     params = dict(module.params)
-    images = tuple(ImageRequest(**image) for image in params.pop("images"))
-    request = ExtractRequest(images=images, **params)
+    given = params.pop("encryption")
+    encryption = EncryptionRequest(**given) if given else None
+    kind = LUKS if encryption else NONE
+    images = tuple(ImageRequest(**image, encryption=kind) for image in params.pop("images"))
+    request = ExtractRequest(images=images, encryption=encryption, **params)
     run_module(module, lambda: extract(request, check=module.check_mode))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 import typing as t
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from ansible_collections.virt.backup.plugins.module_utils._copy import ends, qcow2
 from ansible_collections.virt.backup.plugins.module_utils._copy.compress import compressor
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2 import Backing, Qcow2File
+from ansible_collections.virt.backup.plugins.module_utils._copy.qemu_file import QemuFile
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER, TABLE
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import without_hypervisor
@@ -42,9 +44,16 @@ def clusters_of(chance: random.Random, count: int) -> bytes:
     return b"".join(chance.choice(kinds)() for _unused in range(count))
 
 
-@pytest.mark.parametrize("compression", ["none", "zlib", "zstd"])
+def open_writer(kind: str, fd: int, size: int, backing: Backing) -> ends.End:
+    """Return an end: one of QEMU's, or one of ours with a kind of compression."""
+    if kind == "qemu":
+        return QemuFile(fd, size, backing.file, backing.format, ends.Means("none", None, 30.0, threading.Event()))
+    return Qcow2File(fd, size, backing, kind, compressor(kind))
+
+
+@pytest.mark.parametrize("kind", ["none", "zlib", "zstd", "qemu"])
 @pytest.mark.parametrize("seed", range(8))
-def test_random_images_read_as_written(tmp_path: Path, seed: int, compression: str) -> None:
+def test_random_images_read_as_written(tmp_path: Path, seed: int, kind: str) -> None:
     chance = random.Random(seed)
     size = chance.choice([CLUSTER, 5 * BLOCK, 9 * BLOCK + 512, 3 * TABLE + 5 * CLUSTER + 1024])
     with_backing = chance.random() < 0.5
@@ -59,7 +68,7 @@ def test_random_images_read_as_written(tmp_path: Path, seed: int, compression: s
         backing = Backing("base.qcow2", "qcow2")
     path = tmp_path / "image.qcow2"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    end = Qcow2File(fd, size, backing, compression, compressor(compression))
+    end = open_writer(kind, fd, size, backing)
     with expected.open("r+b") as file:
         for offset in sorted(chance.sample(range(0, size, BLOCK), min(40, -(-size // BLOCK)))):
             room = min(BLOCK, size - offset)
@@ -75,6 +84,7 @@ def test_random_images_read_as_written(tmp_path: Path, seed: int, compression: s
             file.write(content[:room])
             end.settled(offset)
     end.finish()
+    end.close()
     os.close(fd)
     check(path)
     nbd.identical(path, expected, other_format="raw")

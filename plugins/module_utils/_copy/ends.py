@@ -11,6 +11,23 @@ from __future__ import annotations
 import os
 import typing as t
 
+if t.TYPE_CHECKING:
+    import threading
+
+    from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
+
+
+class Means(t.NamedTuple):
+    """What an end may need beside its file.
+
+    ``timeout`` is the longest silence, in seconds, of a server behind it; ``cancel`` ends its waits.
+    """
+
+    compression: str
+    encryption: Encryption | None
+    timeout: float
+    cancel: threading.Event
+
 
 class End(t.Protocol):
     """Where the content of one image goes: a file that is open and empty.
@@ -30,6 +47,9 @@ class End(t.Protocol):
 
     def finish(self) -> None:
         """Complete the file; called once, after the last write. The caller syncs it."""
+
+    def close(self) -> None:
+        """Let go of everything but the file; called last, and also when the copy failed."""
 
 
 def write_all(fd: int, data: memoryview | bytes, offset: int) -> None:

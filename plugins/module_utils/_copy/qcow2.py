@@ -111,6 +111,9 @@ class Qcow2File:
         )
         write_all(self._fd, first_cluster, 0)
 
+    def close(self) -> None:
+        """Nothing is held but the file."""
+
     def _write_compressed(self, offset: int, cluster: memoryview) -> None:
         packed = self._compress(cluster) if self._compress else None
         with self._lock:

@@ -33,3 +33,6 @@ class RawFile:
 
     def finish(self) -> None:
         """Nothing is left to write."""
+
+    def close(self) -> None:
+        """Nothing is held but the file."""

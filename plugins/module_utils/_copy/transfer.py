@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -15,11 +16,17 @@ import time
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.crew import FirstError
+from ansible_collections.virt.backup.plugins.module_utils._copy.ends import Means
 from ansible_collections.virt.backup.plugins.module_utils._copy.engine import DEPTH, LONE_DEPTH, Job, Worker
 from ansible_collections.virt.backup.plugins.module_utils._copy.registry import open_end
 from ansible_collections.virt.backup.plugins.module_utils._copy.source import FullSource, IncrementalSource
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
+    BackupError,
+    InputError,
+    StateError,
+    ToolError,
+)
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
 from ansible_collections.virt.backup.plugins.module_utils._nbd import (
     ALLOCATION,
@@ -32,6 +39,7 @@ from ansible_collections.virt.backup.plugins.module_utils._nbd import (
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Draft
     from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
+    from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
 
 PATIENCE = 10.0
 """Seconds to wait for a second connection before the first one does all the work."""
@@ -46,6 +54,7 @@ class Settings:
     compression: str
     checksum: bool
     limit: RateLimit
+    encryption: Encryption | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +129,18 @@ class Transfer:
         try:
             scanner = self._connect_scanner(first)
             source = self._source(first, scanner)
-            end = open_end(self.draft.fd, first.size, self.image, self._settings.compression)
+            settings = self._settings
+            means = Means(settings.compression, settings.encryption, settings.timeout, self._cancel)
             explicit = bool(self.image.bitmap)
-            self._job = Job(source.tasks(), end, first.size, explicit_zeroes=explicit, checksum=self._settings.checksum)
-            self._work(self._job, first)
-            end.finish()
+            with contextlib.closing(open_end(self.draft.fd, first.size, self.image, means)) as end:
+                self._job = Job(source.tasks(), end, first.size, explicit_zeroes=explicit, checksum=settings.checksum)
+                self._work(self._job, first)
+                end.finish()
             os.fsync(self.draft.fd)
         except NbdError as error:
             raise self._failed(error) from error
+        except ToolError as error:
+            raise StateError(f"{self._parameter}.dest: {self.image.dest!r} was not written: {error.message}") from error
         except OSError as error:
             problem = f"writing {self.image.dest!r} failed: {error.strerror}; what had that name before is untouched"
             raise StateError(f"{self._parameter}.dest: {problem}.") from error
@@ -252,4 +265,5 @@ class Transfer:
             extents=extents,
             seconds=round(seconds, 3),
             digest=totals.digest,
+            encryption=self.image.encryption,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 
 RECORD_FORMAT = 1
@@ -27,6 +28,7 @@ class ImageRequest:
     backing_file: str = ""
     backing_format: str = "qcow2"
     source_id: str = ""
+    encryption: str = NONE
 
     @property
     def level(self) -> Level:
@@ -39,7 +41,8 @@ class Record:
     """What ``vda.json`` beside ``vda.qcow2`` says: which moment of which export the image is, and its totals.
 
     ``size`` is the export's in bytes, ``bytes_stored`` what the file takes on disk, ``file_bytes`` its length.
-    ``digest`` is empty without a checksum. ``seconds`` run from the first connection to the last fsync.
+    ``digest`` is empty without a checksum; ``encryption`` is ``luks`` or ``none``. ``seconds`` run from the first
+    connection to the last fsync.
     """
 
     source_id: str
@@ -59,6 +62,7 @@ class Record:
     seconds: float
     digest: str
     record_format: int = RECORD_FORMAT
+    encryption: str = NONE
 
     def as_dict(self) -> dict[str, t.Any]:
         """Return plain data for JSON."""
@@ -77,7 +81,7 @@ class Record:
 
     def is_of(self, image: ImageRequest, export: str) -> bool:
         """Whether it describes just the image that is asked for: same moment, same export, same kind."""
-        asked = (image.source_id, export, image.level, image.format, image.bitmap, image.backing_file)
+        asked = (image.source_id, export, image.level, image.format, image.bitmap, image.backing_file, image.encryption)
         return bool(self.source_id) and asked == (
             self.source_id,
             self.export,
@@ -85,4 +89,5 @@ class Record:
             self.format,
             self.bitmap,
             self.backing_file,
+            self.encryption,
         )

@@ -19,15 +19,21 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.publish import A
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress, StatusFile
 from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Settings, Transfer
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
 from ansible_collections.virt.backup.plugins.module_utils._run import extract_checks as checks
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import (
+    check_encryption,
+    read_encryption,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest, Target, report
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_signals import noted_signals
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
     from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 
 MOST_IN_ALL = 64
@@ -38,8 +44,12 @@ and one server serves all disks of a domain."""
 def extract(request: ExtractRequest, check: bool) -> Outcome:
     """Extract every image that is not there yet. They get their names when all are complete."""
     attributes = _check(request)
-    targets = [_observe(index, image, request.force, attributes) for index, image in enumerate(request.images)]
-    settings = _settings(request, sum(target.copy for target in targets))
+    encryption = read_encryption(request.encryption)
+    check_encryption(encryption, request.compression, request.images)
+    targets = [
+        _observe(index, image, request.force, attributes, encryption) for index, image in enumerate(request.images)
+    ]
+    settings = _settings(request, sum(target.copy for target in targets), encryption)
     if check:
         forecasts = {target.index: _transfer(target, settings).forecast() for target in targets if target.copy}
         return report(targets, {}, forecasts, request)
@@ -60,7 +70,9 @@ def _check(request: ExtractRequest) -> Attributes:
     return attributes
 
 
-def _observe(index: int, image: ImageRequest, force: bool, attributes: Attributes) -> Target:
+def _observe(
+    index: int, image: ImageRequest, force: bool, attributes: Attributes, encryption: Encryption | None
+) -> Target:
     """See what is under the name, and decide. Only what will be copied needs its server and its backing file."""
     export = checks.export_name(index, image.uri)
     exists = os.path.lexists(image.dest)
@@ -68,7 +80,7 @@ def _observe(index: int, image: ImageRequest, force: bool, attributes: Attribute
     same = exists and not force and _unchanged(index, image, export, record)
     if not same:
         checks.check_socket(index, image.uri)
-        checks.check_backing(index, image)
+        checks.check_backing(index, image, encryption)
         if not exists and not force and record is None and os.path.lexists(record_path(image.dest)):
             problem = f"would put its record at {record_path(image.dest)!r}, where another file is"
             raise InputError(checks.parameter(index, "dest"), image.dest, problem, "remove that file, or set force")
@@ -92,7 +104,8 @@ def _unchanged(index: int, image: ImageRequest, export: str, record: Record | No
 
 def _describe(record: Record) -> str:
     base = f", bitmap {record.bitmap!r} on {record.backing_file!r}" if record.bitmap else ""
-    kind = f"{record.level.value} {record.format}, source_id {record.source_id!r}"
+    encrypted = "" if record.encryption == NONE else f" encrypted by {record.encryption}"
+    kind = f"{record.level.value} {record.format}{encrypted}, source_id {record.source_id!r}"
     return f"{kind}, export {record.export!r}{base}"
 
 
@@ -114,13 +127,14 @@ def _attributes_differ(path: str, wanted: Attributes) -> bool:
     )
 
 
-def _settings(request: ExtractRequest, copies: int) -> Settings:
+def _settings(request: ExtractRequest, copies: int, encryption: Encryption | None) -> Settings:
     return Settings(
         connections=max(1, min(request.connections, MOST_IN_ALL // max(copies, 1) - 2)),
         timeout=float(request.timeout),
         compression=request.compression,
         checksum=request.checksum == "sha256",
         limit=RateLimit(request.rate_limit),
+        encryption=encryption,
     )
 
 

@@ -22,10 +22,12 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.publish import A
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2_format import LONGEST_BACKING_NAME
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, ToolError
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import check_backing_encryption
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
 
 SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix", "nbd+vsock", "nbds+vsock")
@@ -153,7 +155,7 @@ def check_kind(index: int, image: ImageRequest) -> None:
         )
 
 
-def check_backing(index: int, image: ImageRequest) -> None:
+def check_backing(index: int, image: ImageRequest, encryption: Encryption | None) -> None:
     """Refuse a backing file that QEMU could not open from where the image will be."""
     if not image.backing_file:
         return
@@ -170,12 +172,13 @@ def check_backing(index: int, image: ImageRequest) -> None:
         remedy = "give a path that is absolute or counts from the folder of dest"
         raise InputError(name, given, f"is no file (looked for as {path!r})", remedy)
     try:
-        _qemu.info(path, image.backing_format)
+        encrypted = _qemu.info(path, image.backing_format).encrypted
     except ToolError as error:
         remedy = "give its true backing_format, or take a full image"
         raise InputError(
             name, given, f"is no readable {image.backing_format} image: {error.message}", remedy
         ) from error
+    check_backing_encryption(name, given, path, encrypted, encryption)
 
 
 def _check_socket_name(name: str, uri: str, path: str) -> None:

@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Forecast
+    from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ExtractRequest:
     owner: str = ""
     group: str = ""
     mode: object = "0600"
+    encryption: EncryptionRequest | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +97,7 @@ def _expected(target: Target, forecast: Forecast, request: ExtractRequest) -> Re
         extents=forecast.extents,
         seconds=0.0,
         digest="",
+        encryption=image.encryption,
     )
 
 
@@ -105,6 +108,7 @@ def _result(target: Target, record: Record | None, forecast: Forecast | None) ->
         "changed": target.copy or target.attributes_differ,
         "level": target.image.level.value,
         "format": target.image.format,
+        "encryption": target.image.encryption,
         "source_id": target.image.source_id,
     }
     if found is not None:

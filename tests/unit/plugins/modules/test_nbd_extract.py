@@ -18,6 +18,10 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import I
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import (
+    EncryptionRequest,
+    read_encryption,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.plugins.modules import nbd_extract
 
@@ -235,11 +239,42 @@ def test_modes(folder: Path, given: object, mode: int) -> None:
 
 
 def test_the_spec_is_the_request() -> None:
-    """Every parameter reaches the use case, with the same default."""
+    """Every parameter reaches the use case, with the same default. All images of a call are encrypted, or none."""
     spec = nbd_extract.argument_spec()
-    for kind, options in ((ExtractRequest, spec), (ImageRequest, spec["images"]["options"])):
+    images, encryption = spec["images"]["options"], spec["encryption"]["options"]
+    kinds = (
+        (ExtractRequest, spec, set()),
+        (ImageRequest, images, {"encryption"}),
+        (EncryptionRequest, encryption, set()),
+    )
+    for kind, options, derived in kinds:
         fields = {field.name: field for field in dataclasses.fields(kind)}
-        assert set(fields) == set(options)
+        assert set(fields) - derived == set(options)
         for name, option in options.items():
             if not option.get("required"):
-                assert fields[name].default == option["default"]
+                assert fields[name].default == option.get("default")
+
+
+def test_no_text_of_a_request_shows_the_secret() -> None:
+    encryption = EncryptionRequest(secret="Kq9x0x7")
+    read = read_encryption(encryption)
+    assert read is not None
+    assert read.secret == b"Kq9x0x7"
+    assert "Kq9x0x7" not in f"{ExtractRequest(images=(), encryption=encryption)} {encryption} {read}"
+
+
+def test_a_secret_file_is_taken_byte_by_byte(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(0o600)
+    path.write_bytes(b"word\n")
+    read = read_encryption(EncryptionRequest(secret_file=str(path)))
+    assert read is not None
+    assert read.secret == b"word\n"
+
+
+def test_an_image_in_the_clear_is_not_the_encrypted_one(folder: Path) -> None:
+    image = existing(folder, record())
+    encrypted = dataclasses.replace(image, encryption="luks")
+    request = ExtractRequest(images=(encrypted,), encryption=EncryptionRequest(secret="Kq9x0x7"))
+    with pytest.raises(InputError, match=r"exists and is another image \(full qcow2, source_id 'monday'"):
+        extract(request, check=False)

@@ -67,6 +67,9 @@ class MemoryEnd:
     def finish(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def _put(self, offset: int, content: bytes | None) -> None:
         assert offset not in self.clusters
         assert offset >= self.settled_at
