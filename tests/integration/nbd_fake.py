@@ -31,10 +31,29 @@ BITMAP = "qemu:dirty-bitmap:b"
 Extents = list[tuple[int, int]]
 
 
+class SparseContent:
+    """The bytes of a disk larger than memory: zeroes, but for a few pieces by their offset, each read as a whole."""
+
+    def __init__(self, size: int, pieces: dict[int, bytes]) -> None:
+        self._size = size
+        self._pieces = pieces
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, wanted: slice) -> bytes:
+        length = min(wanted.stop, self._size) - wanted.start
+        found = bytearray(length)
+        for offset, piece in self._pieces.items():
+            if wanted.start <= offset < wanted.start + length:
+                found[offset - wanted.start : offset - wanted.start + len(piece)] = piece
+        return bytes(found[:length])
+
+
 class Disk(t.NamedTuple):
     """What is served: bytes, and by context the (length, flags) that cover them without gaps."""
 
-    content: bytes | bytearray
+    content: bytes | bytearray | SparseContent
     contexts: dict[str, Extents]
 
     def extents(self, context: str, start: int) -> t.Iterator[tuple[int, int]]:
