@@ -13,6 +13,7 @@ plain answer that the code stands for ("there is no such checkpoint", "there is 
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import threading
@@ -365,6 +366,38 @@ class DomainHandle:
         """Whether a job runs that is no backup (migration, save, snapshot): a begin would wait for it half a minute."""
         with _translated(f"Asking for the jobs of domain '{self.name}'"):
             return bool(self._domain.jobInfo()[0] != _JOB_NONE) and self.job_xml() is None
+
+    def stop_lost_server(self) -> list[str]:
+        """Stop the NBD server of a job that libvirt has lost, and drop its scratch; return the nodes it exported.
+
+        A daemon that dies between the end of a job's blocks and its clean-up forgets the job, while QEMU goes on
+        serving (seen with libvirt 9.0); no call of libvirt ends that server, and no other backup can begin beside it.
+        So QEMU is told by its monitor, for which libvirt marks the domain as tainted. Only while there is no job.
+        """
+        nodes = [
+            export["node-name"]
+            for export in self._monitor("query-block-exports")
+            if export["type"] == "nbd" and export["id"] == f"libvirt-nbd-{export['node-name']}"
+        ]
+        if nodes:
+            self._monitor("nbd-server-stop")
+        for node in nodes:
+            # libvirt's names for the two layers of an image: its format, and the file below.
+            for layer in (node, node.replace("-format", "-storage")):
+                with contextlib.suppress(LibvirtFailure):
+                    self._monitor("blockdev-del", {"node-name": layer})
+        return nodes
+
+    def _monitor(self, command: str, arguments: dict[str, str] | None = None) -> t.Any:
+        import libvirt_qemu
+
+        document = json.dumps({"execute": command, "arguments": arguments or {}})
+        with _translated(f"Telling the QEMU of domain '{self.name}' to do {command}"):
+            answer = json.loads(libvirt_qemu.qemuMonitorCommand(self._domain, document, 0))
+        if "error" in answer:
+            text = str(answer["error"].get("desc", ""))
+            raise LibvirtFailure(f"{command} in the QEMU of domain '{self.name}'", OPERATION_FAILED, text)
+        return answer["return"]
 
     # The guest's file systems
 

@@ -90,8 +90,11 @@ repairs:
   contains:
     kind:
       description:
-        - One of V(end_job), V(remove_socket), V(remove_scratch), V(remove_checkpoint), V(remove_staging),
-          V(finish_removal), V(redefine_checkpoint) and V(remove_bitmaps).
+        - One of V(end_job), V(stop_server), V(remove_socket), V(remove_scratch), V(remove_checkpoint),
+          V(remove_staging), V(finish_removal), V(redefine_checkpoint) and V(remove_bitmaps).
+        - V(stop_server) ends the NBD server of a job that libvirt has lost (its daemon was killed in a bad moment) by
+          QEMU's monitor, for which libvirt marks the domain as tainted. Nothing else does it but a restart of the
+          domain.
       returned: success
       type: str
       sample: remove_checkpoint

@@ -105,7 +105,7 @@ class Protection:
         self.points: list[Point] = []
         self._place: Result = {"repository": str(repository), "domain_uuid": domain.uuid}
         self.socket = f"/run/virt-backup/{domain.uuid}-{self.id}.sock"
-        self._job: Result = {"domain": domain.name, "server": {"transport": "unix", "socket": self.socket}}
+        self.job: Result = {"domain": domain.name, "server": {"transport": "unix", "socket": self.socket}}
 
     # the steps
 
@@ -113,8 +113,17 @@ class Protection:
         """Look at both sides, tell libvirt what it forgot, decide, and clean up after the dead."""
         self._remember()
         info = kit.run("virt_backup_info", domain=self.domain.name)
+        plan = kit.run("restore_point", check=check, **self.staging_options(info, exclude=exclude, **policy))
+        if not check:
+            for leftover in plan["leftovers"]:
+                self._clean(leftover, plan["token"])
+        return Run(info, plan)
+
+    def staging_options(self, info: Result, *, exclude: t.Sequence[str] = (), **policy: t.Any) -> Result:
+        """Return the parameters with which a run is staged for what ``virt_backup_info`` saw."""
         chosen = choose_disks(info["disks"], exclude=list(exclude))
-        options = {
+        return {
+            **self._place,
             "domain_name": self.domain.name,
             "state": "staged",
             "disks": chosen["take"],
@@ -122,12 +131,8 @@ class Protection:
             "checkpoints": info["checkpoints"],
             "run": "the tests",
             "socket": self.socket,
+            **policy,
         }
-        plan = kit.run("restore_point", check=check, **self._place, **options, **policy)
-        if not check:
-            for leftover in plan["leftovers"]:
-                self._clean(leftover, plan["token"])
-        return Run(info, plan)
 
     def _remember(self) -> None:
         """Give libvirt the checkpoints back that it lost; the plan says what that could not save."""
@@ -153,7 +158,7 @@ class Protection:
     def begin(self, run: Run) -> None:
         """Begin the job with its checkpoint."""
         checkpoint = {"name": run.checkpoint}
-        run.job = kit.run("virt_backup", **self._job, disks=job_disks(run.plan["disks"]), checkpoint=checkpoint)
+        run.job = kit.run("virt_backup", **self.job, disks=job_disks(run.plan["disks"]), checkpoint=checkpoint)
         run.disks = merge_disks(run.plan["disks"], run.job["disks"])
 
     def copy(self, run: Run, *, meanwhile: t.Callable[[], None] | None = None, **options: t.Any) -> None:
@@ -172,16 +177,11 @@ class Protection:
 
     def stop(self) -> None:
         """End the job."""
-        kit.run("virt_backup", **self._job, state="stopped")
+        kit.run("virt_backup", **self.job, state="stopped")
 
     def publish(self, run: Run) -> Point:
         """Publish, remove the checkpoints that are no base any more, and compare the chain with the truth."""
-        found = kit.run("virt_checkpoint_info", domain=self.domain.name, name=run.checkpoint)["checkpoints"]
-        files = [{"name": "domain.xml", "content": run.info["xml"]}]
-        files += [{"name": "checkpoint.xml", "content": checkpoint["xml"]} for checkpoint in found]
-        options = {"id": run.plan["id"], "token": run.plan["token"], "disks": run.disks, "images": run.images}
-        versions = run.info["versions"]
-        published = kit.run("restore_point", **self._place, **options, files=files, versions=versions)
+        published = kit.run("restore_point", **self.publishing(run))
         for name in published["superseded"]:
             kit.run("virt_checkpoint", domain=self.domain.name, name=name, state="absent")
         truth = {name: file_hash(path) for name, path in run.truth.items()}
@@ -192,12 +192,24 @@ class Protection:
             path.unlink()
         return point
 
+    def publishing(self, run: Run) -> Result:
+        """Return the parameters with which a run is published."""
+        found = kit.run("virt_checkpoint_info", domain=self.domain.name, name=run.checkpoint)["checkpoints"]
+        files = [{"name": "domain.xml", "content": run.info["xml"]}]
+        files += [{"name": "checkpoint.xml", "content": checkpoint["xml"]} for checkpoint in found]
+        options = {"id": run.plan["id"], "token": run.plan["token"], "disks": run.disks, "images": run.images}
+        return {**self._place, **options, "files": files, "versions": run.info["versions"]}
+
+    def removal(self, run: Run) -> Result:
+        """Return the parameters with which the staging of a run is removed."""
+        options = {"id": run.plan["id"], "token": run.plan["token"], "state": "absent", "staging": True}
+        return {**self._place, **options}
+
     def undo(self, run: Run) -> None:
         """Leave nothing of a run that failed; another's job, which made it fail, is refused and stays."""
-        kit.attempt("virt_backup", **self._job, state="stopped")
+        kit.attempt("virt_backup", **self.job, state="stopped")
         kit.run("virt_checkpoint", domain=self.domain.name, name=run.checkpoint, state="absent")
-        options = {"id": run.plan["id"], "token": run.plan["token"]}
-        kit.run("restore_point", **self._place, **options, state="absent", staging=True)
+        kit.run("restore_point", **self.removal(run))
 
     # all of them
 

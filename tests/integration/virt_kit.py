@@ -34,6 +34,11 @@ Result = dict[str, t.Any]
 
 def attempt(module: str, *, check: bool = False, **options: t.Any) -> Result:
     """Run a module, with ``--diff``, and return its result, failed or not."""
+    return result_in(printed_by_child(work_of(module, check=check, **options)))
+
+
+def work_of(module: str, *, check: bool = False, **options: t.Any) -> t.Callable[[], None]:
+    """Return what runs a module; it prints the result and ends the process, so it belongs into a child."""
     loaded = importlib.import_module(f"ansible_collections.virt.backup.plugins.modules.{module}")
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True, "_ansible_module_name": module}
 
@@ -43,7 +48,11 @@ def attempt(module: str, *, check: bool = False, **options: t.Any) -> Result:
             _internal.is_controller = False
             loaded.main()
 
-    printed = printed_by_child(work)
+    return work
+
+
+def result_in(printed: str) -> Result:
+    """Return the result that a module printed."""
     result: Result = json.loads(printed.strip().splitlines()[-1])
     result.setdefault("failed", False)
     result["warnings"] = [_words(warning) for warning in result.get("warnings", ())]

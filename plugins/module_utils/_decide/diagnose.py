@@ -44,7 +44,7 @@ class Facts:
     ``in_progress`` is whose run holds the lock, empty when none is alive. ``checkpoints`` are those of the domain,
     measured when it is ``active``; ``definitions`` the XML that the repository has of its own checkpoints, by name;
     ``superseded`` and ``orphans`` what :mod:`.chain` says of the domain's checkpoints. ``files`` are the sockets and
-    scratch files of ours that exist.
+    scratch files of ours that exist, ``served`` the sockets among them at which the domain's QEMU listens.
     """
 
     catalog: Catalog
@@ -58,6 +58,7 @@ class Facts:
     superseded: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ()
+    served: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
 
     @property
@@ -92,6 +93,9 @@ def _dead_runs(facts: Facts) -> Iterator[Repair]:
     for run in facts.dead_runs:
         if run.socket and run.socket == active_socket:
             yield Repair(RepairKind.END_JOB, run.socket, f"the run for {run.id} died and left its job")
+        elif run.socket in facts.served:
+            reason = f"the run for {run.id} died, and libvirt has lost its job while QEMU goes on serving"
+            yield Repair(RepairKind.STOP_SERVER, run.socket, reason)
         elif run.socket in facts.sockets:
             yield Repair(RepairKind.REMOVE_SOCKET, run.socket, f"the run for {run.id} died, and so did its job")
         removable = facts.active or run.checkpoint not in facts.known

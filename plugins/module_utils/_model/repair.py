@@ -16,6 +16,7 @@ class RepairKind(enum.Enum):
     """What is done. The order of the members is the order in which repairs are made."""
 
     END_JOB = "end_job"
+    STOP_SERVER = "stop_server"
     REMOVE_SOCKET = "remove_socket"
     REMOVE_SCRATCH = "remove_scratch"
     REMOVE_CHECKPOINT = "remove_checkpoint"

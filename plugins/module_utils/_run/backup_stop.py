@@ -20,7 +20,8 @@ from ansible_collections.virt.backup.plugins.module_utils._model.backup_request 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob, Server
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
-from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import job_state
+from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import job_state, server_result
+from ansible_collections.virt.backup.plugins.module_utils._run.lost_server import serves
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
 
 if t.TYPE_CHECKING:
@@ -73,9 +74,20 @@ def _wanted_server(request: BackupRequest, uuid: str) -> Server:
     return server
 
 
+def _stop_lost(handle: DomainHandle, request: BackupRequest, *, check: bool) -> Outcome:
+    """End what is left of our job when libvirt has lost it while QEMU still serves at our socket."""
+    server = _wanted_server(request, handle.uuid)
+    if server.transport != "unix" or not serves(handle.uuid, server.socket) or handle.has_other_job():
+        return _unchanged("no backup job was active")
+    if not check:
+        handle.stop_lost_server()
+    lost = {"job": {"mode": "pull", "server": server_result(server), "known_to_libvirt": False}}
+    return Outcome(True, {"ended": "libvirt had lost the job; its server was stopped"}, lost, job_state(None))
+
+
 def _stop_pull(handle: DomainHandle, request: BackupRequest, job: BackupJob | None, *, check: bool) -> Outcome:
     if job is None:
-        return _unchanged("no backup job was active")
+        return _stop_lost(handle, request, check=check)
     if not check:
         _abort(handle, request)
     return Outcome(True, {"ended": "the job was ended"}, before=job_state(job), after=job_state(None))

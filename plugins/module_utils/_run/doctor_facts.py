@@ -17,6 +17,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan im
 from ansible_collections.virt.backup.plugins.module_utils._decide.chain import PresentDisk, orphans, superseded
 from ansible_collections.virt.backup.plugins.module_utils._decide.diagnose import DeadRun, Facts
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import DiskIdentity
+from ansible_collections.virt.backup.plugins.module_utils._run.lost_server import serves
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_info import checkpoint_xml
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_staged import leftovers
@@ -56,6 +57,7 @@ def gather(
     refuse_newer(catalog)
     names = [checkpoint.name for checkpoint in seen.checkpoints]
     dead = _dead_runs(repository, catalog, paths)
+    sockets = _existing([run.socket for run in dead], stat.S_ISSOCK)
     scratch = [scratch_name(request.scratch_dir, handle.uuid, disk.name) for disk in seen.domain.disks]
     return Facts(
         catalog=catalog,
@@ -68,7 +70,8 @@ def gather(
         definitions={point.manifest.checkpoint: checkpoint_xml(point) for point in catalog.points},
         superseded=tuple(superseded([point.manifest for point in catalog.points], _present(seen), names)),
         orphans=tuple(orphans(catalog, checkpoint_name(repository.id, ""), names)),
-        sockets=_existing([run.socket for run in dead], stat.S_ISSOCK),
+        sockets=sockets,
+        served=tuple(path for path in sockets if serves(handle.uuid, path)),
         scratch=_existing(scratch if request.scratch_dir else [], stat.S_ISREG),
     )
 

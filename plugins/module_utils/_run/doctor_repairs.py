@@ -33,6 +33,8 @@ def make(repair: Repair, request: DoctorRequest, paths: DomainPaths, handle: Dom
     """Make one repair; return why it could not be made, empty when it was. Raises :class:`BackupError` as well."""
     if repair.kind is RepairKind.END_JOB:
         _end_job(handle, request.timeout)
+    elif repair.kind is RepairKind.STOP_SERVER:
+        handle.stop_lost_server()
     elif repair.kind in (RepairKind.REMOVE_SOCKET, RepairKind.REMOVE_SCRATCH):
         os.unlink(repair.subject)
     elif repair.kind is RepairKind.REMOVE_CHECKPOINT:

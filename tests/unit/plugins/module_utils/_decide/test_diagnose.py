@@ -66,6 +66,10 @@ BOTH = (checkpoint(BASE, vda=0, vdb=0), checkpoint(LOST, vda=0))
         ),
         ({"dead_runs": RUN, "job": job_at("/foreign.sock")}, [("remove_staging", DEAD)]),
         ({"dead_runs": RUN, "sockets": (SOCKET,)}, [("remove_socket", SOCKET), ("remove_staging", DEAD)]),
+        (
+            {"dead_runs": RUN, "sockets": (SOCKET,), "served": (SOCKET,)},
+            [("stop_server", SOCKET), ("remove_staging", DEAD)],
+        ),
         ({"dead_runs": RUN, "active": False, "checkpoints": BOTH}, []),
         ({"scratch": ("/s/a",)}, [("remove_scratch", "/s/a")]),
         ({"scratch": ("/s/a",), "job": job_at("/foreign.sock")}, []),
