@@ -15,7 +15,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from benchmarks import machine, plot, report, scenes_far, scenes_full, scenes_increment, scenes_many
+from benchmarks import machine, plot, report, scenes_domain, scenes_far, scenes_full, scenes_increment, scenes_many
 from benchmarks.figures import Figures, figures
 from benchmarks.measure import measure, require_space
 from benchmarks.model import BenchError, Place, Plan
@@ -27,6 +27,7 @@ PLANS: dict[str, Plan] = {
     **scenes_increment.PLANS,
     **scenes_far.PLANS,
     **scenes_many.PLANS,
+    **scenes_domain.PLANS,
 }
 
 

@@ -98,6 +98,8 @@ def _cpu_line() -> list[int]:
 def remove(outputs: tuple[Path, ...]) -> None:
     """Remove what a program writes, and the records beside our images."""
     for output in outputs:
+        if output.is_dir():
+            shutil.rmtree(output)
         output.unlink(missing_ok=True)
         output.with_suffix(".json").unlink(missing_ok=True)
 

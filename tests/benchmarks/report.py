@@ -22,6 +22,7 @@ PEERS = {
     "convert-zstd": "qemu-img convert -W -c zstd",
     "nbdcopy": "nbdcopy → raw",
     "nbdcopy-qcow2": "nbdcopy → qemu-nbd",
+    "virtnbdbackup": "virtnbdbackup",
     "ours": "the same without",
     "4 in turn": "one call after another",
     "16 in turn": "one call after another",
