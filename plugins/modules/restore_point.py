@@ -380,7 +380,7 @@ leftovers:
       description: Socket of its job, empty when it didn't say.
       returned: success
       type: str
-      sample: /run/virt-backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
+      sample: /run/virt-backup/libvirt-7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
     run:
       description: Who ran it.
       returned: success

@@ -217,7 +217,7 @@ lock:
       description: Socket of its job.
       returned: success
       type: str
-      sample: /run/virt-backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
+      sample: /run/virt-backup/libvirt-7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
     status_file:
       description: The file whose time extends the lease.
       returned: success
@@ -263,7 +263,7 @@ stagings:
       description: Socket of its job.
       returned: success
       type: str
-      sample: /run/virt-backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
+      sample: /run/virt-backup/libvirt-7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
     created:
       description: When it began, in UTC.
       returned: success

@@ -123,8 +123,9 @@ options:
         choices: [unix, tcp]
         default: unix
       socket:
-        description: Path of the UNIX socket, at most 107 bytes. Defaults to C(/run/virt-backup/<UUID of the
-          domain>.sock).
+        description: Path of the UNIX socket, at most 107 bytes. Defaults to C(/run/virt-backup/libvirt-<UUID of the
+          domain>.sock). Where AppArmor confines QEMU, the rule of the role P(virt.backup.hypervisor#role) allows a
+          domain only names in that directory that begin so, and end in C(.sock).
         type: path
       name:
         description: Host name or address to listen on. Required for V(tcp).
@@ -313,7 +314,7 @@ disks:
       description: The complete NBD URI of the export, empty in push mode.
       returned: success
       type: str
-      sample: nbd+unix:///vda?socket=/run/virt-backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
+      sample: nbd+unix:///vda?socket=/run/virt-backup/libvirt-7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
     target:
       description: Where QEMU writes the backup, empty in pull mode.
       returned: success
@@ -343,7 +344,7 @@ server:
   type: dict
   sample:
     transport: unix
-    socket: /run/virt-backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
+    socket: /run/virt-backup/libvirt-7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
     tls: false
 xml:
   description: The backup XML; in check mode exactly what would be sent.

@@ -266,13 +266,13 @@ job:
       type: dict
       sample:
         transport: unix
-        socket: /run/virt-backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
+        socket: /run/virt-backup/libvirt-7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
         tls: false
     whose:
       description: What the job can be recognised by, in words.
       returned: success
       type: str
-      sample: the pull job that serves at /run/virt-backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
+      sample: the pull job that serves at /run/virt-backup/libvirt-7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11.sock
     disks:
       description: The participating disks with level, base, export and path of scratch file or target.
       returned: success

@@ -104,7 +104,7 @@ class Protection:
         self.id = str(made["id"])
         self.points: list[Point] = []
         self._place: Result = {"repository": str(repository), "domain_uuid": domain.uuid}
-        self.socket = f"/run/virt-backup/{domain.uuid}-{self.id}.sock"
+        self.socket = f"/run/virt-backup/libvirt-{domain.uuid}-{self.id}.sock"
         self.job: Result = {"domain": domain.name, "server": {"transport": "unix", "socket": self.socket}}
 
     # the steps

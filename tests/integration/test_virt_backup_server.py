@@ -55,7 +55,7 @@ def readable(uri: str) -> bool:
 def test_unix_is_the_default(domain: LabDomain) -> None:
     frozen = domain.frozen_copy("vda")
     job = kit.backup(domain)
-    path = kit.SOCKETS / f"{domain.uuid}.sock"
+    path = kit.SOCKETS / f"libvirt-{domain.uuid}.sock"
     assert job["server"] == {"transport": "unix", "socket": str(path), "tls": False}
     assert server_element(job) == {"transport": "unix", "socket": str(path)}
     assert kit.disk_of(job, "vda")["uri"] == f"nbd+unix:///vda?socket={path}"
@@ -208,7 +208,7 @@ def test_tls_over_tcp_lets_in_whom_it_knows_only(
 def test_tls_over_a_unix_socket(domain: LabDomain, client_certificates: pathlib.Path) -> None:
     server = {"tls": True}
     job = kit.backup(domain, server=server)
-    path = kit.SOCKETS / f"{domain.uuid}.sock"
+    path = kit.SOCKETS / f"libvirt-{domain.uuid}.sock"
     assert server_element(job) == {"transport": "unix", "socket": str(path), "tls": "yes"}
     uri = kit.disk_of(job, "vda")["uri"]
     assert uri == f"nbds+unix:///vda?socket={path}"

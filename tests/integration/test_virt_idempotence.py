@@ -87,7 +87,7 @@ def test_backup_started_and_stopped(domain: LabDomain) -> None:
         assert [disk["uri"] for disk in result["disks"]] == [disk["uri"] for disk in started.done["disks"]]
         assert (result["xml"], result["server"]) == (started.done["xml"], started.done["server"])
         assert [disk["reason"] for disk in result["disks"]] == [disk["reason"] for disk in started.done["disks"]]
-    server = {"transport": "unix", "socket": f"/run/virt-backup/{domain.uuid}.sock", "tls": False}
+    server = {"transport": "unix", "socket": f"/run/virt-backup/libvirt-{domain.uuid}.sock", "tls": False}
     levels = {
         "vda": {"level": "incremental", "incremental": "ck1"},
         "vdb": {"level": "full", "incremental": ""},

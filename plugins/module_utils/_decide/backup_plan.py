@@ -244,8 +244,11 @@ def _server(request: BackupRequest, domain: Domain) -> Server | None:
 
 
 def default_socket(uuid: str) -> str:
-    """Return where a domain's job is served when no socket was named."""
-    return posixpath.join(SOCKET_DIRECTORY, f"{uuid}.sock")
+    """Return where a domain's job is served when no socket was named.
+
+    It begins with the name of the domain's AppArmor profile: the rule of the role ``hypervisor`` allows no other there.
+    """
+    return posixpath.join(SOCKET_DIRECTORY, f"libvirt-{uuid}.sock")
 
 
 def _checkpoint_disks(

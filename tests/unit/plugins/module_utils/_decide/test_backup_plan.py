@@ -207,7 +207,7 @@ def test_the_checkpoint_of_the_request_itself_makes_no_full_needless() -> None:
 
 def test_pull_derives_scratch_files_exports_and_the_socket() -> None:
     made = plan(DiskRequest("vda", incremental="ck2"), DiskRequest("vdb"))
-    assert made.job.server == Server(socket=f"/run/virt-backup/{UUID}.sock")
+    assert made.job.server == Server(socket=f"/run/virt-backup/libvirt-{UUID}.sock")
     vda, vdb = made.job.participating
     assert (vda.path, vda.exportname, vda.exportbitmap) == (
         f"/scratch/virt-backup-{UUID}-vda.qcow2",
@@ -240,8 +240,8 @@ def test_push_derives_targets_and_exports_nothing() -> None:
 @pytest.mark.parametrize(
     ("server", "wanted"),
     [
-        (None, Server(socket=f"/run/virt-backup/{UUID}.sock")),
-        (Server(tls=True), Server(socket=f"/run/virt-backup/{UUID}.sock", tls=True)),
+        (None, Server(socket=f"/run/virt-backup/libvirt-{UUID}.sock")),
+        (Server(tls=True), Server(socket=f"/run/virt-backup/libvirt-{UUID}.sock", tls=True)),
         (Server(socket="/a.sock"), Server(socket="/a.sock")),
         (Server("tcp", name="::1", port=1), Server("tcp", name="::1", port=1)),
     ],

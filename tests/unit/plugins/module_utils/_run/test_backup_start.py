@@ -258,7 +258,7 @@ def test_a_foreign_job_is_left_alone_and_named(start: Start) -> None:
     start(daemon)
     foreign = str(daemon.job)
     with pytest.raises(
-        StateError, match=rf"another backup job active, the pull job that serves at /run/virt-backup/{UUID}"
+        StateError, match=rf"another backup job active, the pull job that serves at /run/virt-backup/libvirt-{UUID}"
     ):
         start(daemon, disks=(DiskRequest("vda"),))
     assert daemon.job == foreign
