@@ -23,7 +23,8 @@ description:
     call are complete,
     so under the final name there is never a part of an image.
   - Beside each image a record is kept, C(vda.json) for C(vda.qcow2), which tells what the image was read from and its
-    digest.
+    digest, and the list of digests that this one is made of, C(vda.digests), by which a single flipped bit can be
+    found.
 extends_documentation_fragment:
   - virt.backup.attributes
 attributes:
@@ -150,7 +151,7 @@ options:
         default: 2000
   checksum:
     description:
-      - Whether a digest of the disk's content is made on the way.
+      - Whether digests of the disk's content are made on the way. V(none) leaves no list of digests beside the image.
     type: str
     choices: [sha256, none]
     default: sha256

@@ -276,14 +276,14 @@ def test_every_kill_between_the_renames_is_safe(
         monkeypatch.undo()
 
     with nbd.nbdkit(tmp_path, "file", source) as server:
-        for kill_at in (1, 2):
+        for kill_at in (1, 2, 3):
             run_killed_at(server, kill_at, force=False)
             assert not (out / "a.qcow2").exists()
             assert extract(request(server, "new", force=False), check=False).changed
             assert not extract(request(server, "new", force=False), check=False).changed
             (out / "a.qcow2").unlink()
         extract(request(server, "old", force=True), check=False)
-        for kill_at in (1, 2, 3):
+        for kill_at in (1, 2, 3, 4):
             run_killed_at(server, kill_at, force=True)
             with pytest.raises(InputError, match="exists"):
                 extract(request(server, "new", force=False), check=False)

@@ -87,7 +87,7 @@ def test_four_times_incremental_then_forced(server: nbd.Server, out: Path, tmp_p
     refused = nbd.run_module({"images": [image]}, tmp_path)
     assert refused["failed"]
     assert "source_id 'other'" in refused["msg"]
-    assert nbd.names(out) == {"0.qcow2", "1.qcow2", "1.json"}
+    assert nbd.names(out) == {"0.qcow2", "1.qcow2", "1.json", "1.digests"}
 
 
 def test_owner_group_mode_and_the_default(server: nbd.Server, out: Path, tmp_path: Path) -> None:

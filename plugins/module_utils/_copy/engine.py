@@ -56,9 +56,19 @@ class Job:
     """One image's copy: the tasks still to take, and what the finished ones add up to. Safe for threads.
 
     ``explicit_zeroes`` is for increments: zeroes are stored and count in the digest; in a full copy they are left out.
+    ``digests`` takes the list that the digest is made of.
     """
 
-    def __init__(self, tasks: Iterator[Task], end: End, size: int, *, explicit_zeroes: bool, checksum: bool) -> None:
+    def __init__(
+        self,
+        tasks: Iterator[Task],
+        end: End,
+        size: int,
+        *,
+        explicit_zeroes: bool,
+        checksum: bool,
+        digests: t.BinaryIO | None = None,
+    ) -> None:
         self.size = size
         self.end = end
         self.explicit_zeroes = explicit_zeroes
@@ -71,7 +81,9 @@ class Job:
         self._settling = threading.Lock()
         self._finished: dict[int, tuple[int, bytes]] = {}
         self._next = 0
-        self._digest = hashlib.sha256(digest.header(size))
+        self._digest = hashlib.sha256()
+        self._digests = digests
+        self._list(digest.header(size))
 
     def take(self) -> tuple[int, Task] | None:
         """Return the next task and its number, or ``None`` when there are no more. May ask the server for extents."""
@@ -86,10 +98,16 @@ class Job:
             self._finished[number] = (end, records)
             while self._next in self._finished:
                 self.position, ready = self._finished.pop(self._next)
-                self._digest.update(ready)
                 self._next += 1
+                if ready:
+                    self._list(ready)
             position = self.position
         self.end.settled(position)
+
+    def _list(self, records: bytes) -> None:
+        self._digest.update(records)
+        if self._digests:
+            self._digests.write(records)
 
     def totals(self) -> Totals:
         """Return the sums, once every worker has ended without an error."""
@@ -150,7 +168,7 @@ class Worker:
             zero = 0
         records = b""
         if job.checksum and (data or zero):
-            records = digest.record(task.offset, data, zero, _hash(block, data))
+            records = digest.record(task.offset, data, zero, digest.cluster_hashes(block, data))
         job.settle(number, task.end, records, self._bytes(task.offset, data), self._bytes(task.offset, zero))
 
     def _write(self, offset: int, block: bytearray, data: int) -> None:
@@ -191,11 +209,3 @@ def _masks(task: Task, block: bytearray) -> tuple[int, int]:
 def _mask(offset: int, run: Run) -> int:
     first, last = (run.start - offset) // CLUSTER, -(-(run.end - offset) // CLUSTER)
     return (1 << last) - (1 << first)
-
-
-def _hash(block: bytearray, data: int) -> bytes:
-    total = hashlib.sha256()
-    view = memoryview(block)
-    for first, last in bits_to_runs(data):
-        total.update(view[first * CLUSTER : last * CLUSTER])
-    return total.digest()

@@ -6,12 +6,15 @@
 
 """How an image and its record get their names. The crash table is in ``docs/internals/extract.md``.
 
-Both are complete and synced under names of their own before the first of these steps:
+Both, and the list of digests where there is one, are complete and synced under names of their own before the first
+of these steps:
 
-* no image under the name yet: rename the record, then the image. A kill between leaves a record without an image,
-  which says nothing;
-* an image to be replaced: remove its record, rename the image, rename the record. A kill between leaves an image
+* no image under the name yet: rename the record, the list, then the image. A kill between leaves a record and perhaps a
+  list without an image, which say nothing;
+* an image to be replaced: remove its record, rename the list, the image, the record. A kill between leaves an image
   without a record, which is never taken for unchanged.
+
+Where there is no new list, one that an older image left is removed, so that it can't be taken for the new one's.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from ansible_collections.virt.backup.plugins.module_utils._durable import sync_d
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
 
+_LIST_BUFFER = 256 * 1024
+
 
 class Attributes(t.NamedTuple):
     """Owner, group (``-1`` leaves them as they are) and mode of the files."""
@@ -41,6 +46,16 @@ def record_path(dest: str) -> str:
     return os.path.splitext(dest)[0] + ".json"
 
 
+def digests_path(dest: str) -> str:
+    """Return where the list of the digests of an image is: ``vda.qcow2`` has ``vda.digests``."""
+    return os.path.splitext(dest)[0] + ".digests"
+
+
+def beside(dest: str) -> tuple[str, str, str]:
+    """Return all names that belong to an image: its own, that of its record, that of its digests."""
+    return dest, record_path(dest), digests_path(dest)
+
+
 class Draft:
     """The new image and its record, on their way to their names. Leaving the context removes what was not published."""
 
@@ -51,6 +66,8 @@ class Draft:
         self._dest = dest
         self._image = os.path.join(folder, f".{name}.part-{token}")
         self._record = os.path.join(folder, f".{os.path.basename(record_path(dest))}.part-{token}")
+        self._list = os.path.join(folder, f".{os.path.basename(digests_path(dest))}.part-{token}")
+        self._digests: t.BinaryIO | None = None
         self._attributes = attributes
         self.fd = _create(self._image, attributes)
 
@@ -59,12 +76,24 @@ class Draft:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-        for path in (self._image, self._record):
+        if self._digests:
+            with contextlib.suppress(OSError):  # a full file system, which has failed the copy already
+                self._digests.close()
+        for path in (self._image, self._record, self._list):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
+    def open_digests(self) -> t.BinaryIO:
+        """Return the file for the digests of the image, buffered: what goes there are many small pieces."""
+        fd = _create(self._list, self._attributes)
+        self._digests = os.fdopen(fd, "wb", buffering=_LIST_BUFFER)
+        return self._digests
+
     def write_record(self, record: Record) -> None:
-        """Write the record and sync it."""
+        """Write the record, and sync it and the digests."""
+        if self._digests:
+            self._digests.flush()
+            os.fsync(self._digests.fileno())
         fd = _create(self._record, self._attributes)
         with open(fd, "w", encoding="utf-8") as file:
             json.dump(record.as_dict(), file, indent=2, sort_keys=True)
@@ -77,13 +106,24 @@ class Draft:
         record = record_path(self._dest)
         if not os.path.lexists(self._dest):
             self._rename(self._record, record)
+            self._publish_digests()
             self._rename(self._image, self._dest)
             return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(record)
-            sync_directory(self._folder)
+        self._remove(record)
+        self._publish_digests()
         self._rename(self._image, self._dest)
         self._rename(self._record, record)
+
+    def _publish_digests(self) -> None:
+        if self._digests:
+            self._rename(self._list, digests_path(self._dest))
+        else:
+            self._remove(digests_path(self._dest))
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            sync_directory(self._folder)
 
     def _rename(self, path: str, name: str) -> None:
         os.rename(path, name)

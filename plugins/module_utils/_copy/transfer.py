@@ -133,7 +133,14 @@ class Transfer:
             means = Means(settings.compression, settings.encryption, settings.timeout, self._cancel)
             explicit = bool(self.image.bitmap)
             with contextlib.closing(open_end(self.draft.fd, first.size, self.image, means)) as end:
-                self._job = Job(source.tasks(), end, first.size, explicit_zeroes=explicit, checksum=settings.checksum)
+                self._job = Job(
+                    source.tasks(),
+                    end,
+                    first.size,
+                    explicit_zeroes=explicit,
+                    checksum=settings.checksum,
+                    digests=self._open_digests(self.draft),
+                )
                 self._work(self._job, first)
                 end.finish()
             os.fsync(self.draft.fd)
@@ -149,6 +156,14 @@ class Transfer:
             if scanner is not first:
                 scanner.close()
         self.record = self._make_record(self._job, source.extents, time.monotonic() - began)
+
+    def _open_digests(self, draft: Draft) -> t.BinaryIO | None:
+        """Return the file for the list of digests, or ``None`` for an encrypted image.
+
+        Whoever reads the repository without the secret could tell by the digests of plain clusters that the guest has
+        a file he knows, or guess a password in one of which he knows the rest.
+        """
+        return draft.open_digests() if self._settings.checksum and not self._settings.encryption else None
 
     def _work(self, job: Job, first: Connection) -> None:
         """Run the workers, each on a connection of its own while ``first`` goes on describing the disk.

@@ -38,9 +38,10 @@ class ManifestDisk:
     """One disk in a restore point.
 
     ``parent`` is the restore point whose image of this disk is the backing image, empty for a full one; ``chain`` is
-    the restore point that holds the full image at the bottom; ``incremental`` the checkpoint the increment starts
-    from. ``image`` and ``record`` are file names beside the manifest. ``stored_size`` is the length of the image file
-    in bytes, ``bytes_copied`` what was read as data. ``bitmap`` says whether the disk could carry a checkpoint.
+    the restore point that holds the full image at the bottom; ``incremental`` the checkpoint the increment starts from.
+    ``image``, ``record`` and ``digests`` are file names beside the manifest; ``digests`` is empty without a list.
+    ``stored_size`` is the length of the image file in bytes, ``bytes_copied`` what was read as data. ``bitmap`` says
+    whether the disk could carry a checkpoint.
     """
 
     name: str
@@ -56,6 +57,12 @@ class ManifestDisk:
     stored_size: int = 0
     bytes_copied: int = 0
     digest: str = ""
+    digests: str = ""
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The names of the files that belong to the disk, beside the manifest."""
+        return tuple(name for name in (self.image, self.record, self.digests) if name)
 
 
 @dataclasses.dataclass(frozen=True)

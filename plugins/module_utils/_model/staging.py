@@ -41,6 +41,11 @@ class PlannedDisk:
         return f"{self.name}.json"
 
     @property
+    def digests(self) -> str:
+        """The file name of the list of digests beside the image."""
+        return f"{self.name}.digests"
+
+    @property
     def backing_file(self) -> str:
         """The backing path to write into the image: relative, so that the repository can be moved."""
         return f"../{self.base}/{self.image}" if self.base else ""

@@ -15,7 +15,13 @@ import stat
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.crew import run_all
-from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, Draft, record_path
+from ansible_collections.virt.backup.plugins.module_utils._copy.publish import (
+    Attributes,
+    Draft,
+    beside,
+    digests_path,
+    record_path,
+)
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress, StatusFile
 from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Settings, Transfer
@@ -81,11 +87,22 @@ def _observe(
     if not same:
         checks.check_socket(index, image.uri)
         checks.check_backing(index, image, encryption)
-        if not exists and not force and record is None and os.path.lexists(record_path(image.dest)):
-            problem = f"would put its record at {record_path(image.dest)!r}, where another file is"
-            raise InputError(checks.parameter(index, "dest"), image.dest, problem, "remove that file, or set force")
-    differ = same and any(_attributes_differ(path, attributes) for path in (image.dest, record_path(image.dest)))
+        if not exists and not force and record is None:
+            _check_beside(index, image)
+    differ = same and any(_attributes_differ(path, attributes) for path in _files(image.dest))
     return Target(index, image, export, exists, record if exists else None, not same, differ)
+
+
+def _check_beside(index: int, image: ImageRequest) -> None:
+    for what, path in (("record", record_path(image.dest)), ("digests", digests_path(image.dest))):
+        if os.path.lexists(path):
+            problem = f"would put its {what} at {path!r}, where another file is"
+            raise InputError(checks.parameter(index, "dest"), image.dest, problem, "remove that file, or set force")
+
+
+def _files(dest: str) -> list[str]:
+    """Return what is there of a complete image; one that was copied without a checksum has no digests."""
+    return [path for path in beside(dest) if path != digests_path(dest) or os.path.isfile(path)]
 
 
 def _unchanged(index: int, image: ImageRequest, export: str, record: Record | None) -> bool:
@@ -213,7 +230,7 @@ def _publish(
 
 
 def _apply(path: str, attributes: Attributes) -> None:
-    for name in (path, record_path(path)):
+    for name in _files(path):
         if _attributes_differ(name, attributes):
             os.chown(name, attributes.uid, attributes.gid)
             os.chmod(name, attributes.mode)

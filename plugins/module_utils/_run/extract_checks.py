@@ -18,7 +18,7 @@ import urllib.parse
 
 from ansible_collections.virt.backup.plugins.module_utils import _qemu
 from ansible_collections.virt.backup.plugins.module_utils._copy.compress import compressor
-from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, record_path
+from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, beside
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2_format import LONGEST_BACKING_NAME
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, ToolError
@@ -61,8 +61,8 @@ def check_status_file(path: str, dests: Sequence[str]) -> None:
         raise InputError("status_file", path, "lies in a directory that does not exist", "create the directory first")
     if os.path.isdir(path):
         raise InputError("status_file", path, "is a directory", "name a file")
-    if path in dests or path in [record_path(dest) for dest in dests]:
-        raise InputError("status_file", path, "is an image or its record", "choose another name")
+    if path in [name for dest in dests for name in beside(dest)]:
+        raise InputError("status_file", path, "is an image, its record or its digests", "choose another name")
 
 
 def check_compression(compression: str, images: Sequence[ImageRequest]) -> None:
@@ -121,14 +121,14 @@ def check_dests(images: Sequence[ImageRequest]) -> None:
     for index, image in enumerate(images):
         name = parameter(index, "dest")
         _check_dest(name, image.dest)
-        for path in (image.dest, record_path(image.dest)):
+        for path in beside(image.dest):
             real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
             if real in taken:
                 problem = f"has the same file or the same record ({path!r}) as images[{taken[real]}]"
                 raise InputError(
                     name, image.dest, problem, "give each image a name of its own, not only another suffix"
                 )
-        for path in (image.dest, record_path(image.dest)):
+        for path in beside(image.dest):
             taken[os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))] = index
 
 
@@ -199,8 +199,8 @@ def _check_dest(name: str, dest: str) -> None:
         raise InputError(name, dest, "is a directory", "name the file in it")
     if not os.path.isdir(folder):
         raise InputError(name, dest, "lies in a directory that does not exist", "create the directory first")
-    if record_path(dest) == dest:
-        raise InputError(name, dest, "has the name of a record", "use another suffix, such as .qcow2")
+    if dest in beside(dest)[1:]:
+        raise InputError(name, dest, "has the name of a record or of digests", "use another suffix, such as .qcow2")
     if len(base.encode()) > 230:
         raise InputError(name, dest, "has a name too long for a file beside it to work in", "use at most 230 bytes")
     if os.path.lexists(dest) and not stat.S_ISREG(os.lstat(dest).st_mode):

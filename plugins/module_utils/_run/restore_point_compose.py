@@ -25,6 +25,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_fil
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_input import text, unique
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_verify import (
     check_base,
+    check_digests,
     check_image,
     check_strays,
     read_record,
@@ -97,10 +98,12 @@ def compose(
     plans = _as_it_came_to_be(request, staging)
     disks = tuple(_manifest_disk(request, catalog, staging, plan, directory) for plan in plans)
     skipped = _skipped(request, staging)
-    known = [name for disk in disks for name in (disk.image, disk.record)]
+    known = [name for disk in disks for name in disk.file_names]
     for file in request.files:
         if file.name in known:
-            raise InputError("files", file.name, "is the name of an image's record", "choose another file name")
+            raise InputError(
+                "files", file.name, "is the name of an image's record or digests", "choose another file name"
+            )
     files = tuple(file.stored(directory) for file in request.files)
     check_strays(directory, [*known, *(file.name for file in files)])
     return Manifest(
@@ -185,6 +188,7 @@ def _manifest_disk(
         stored_size=size,
         bytes_copied=record.bytes_copied,
         digest=record.digest,
+        digests=check_digests(directory, plan, record),
     )
 
 

@@ -80,7 +80,7 @@ def _write(paths: DomainPaths, request: PresentRequest, manifest: Manifest, dire
     content = dump_json(manifest_file.to_json(manifest))
     files = [(file.name, file.chunks(directory)) for file in request.files if file.content is not None or file.src]
     handed = [file.name for file in request.files if file.content is None and not file.src]
-    images = [name for disk in manifest.disks for name in (disk.image, disk.record)]
+    images = [name for disk in manifest.disks for name in disk.file_names]
     for name in remnants(directory):
         os.unlink(os.path.join(directory, name))
     settle(directory, [*images, *handed, STAGING_FILE])

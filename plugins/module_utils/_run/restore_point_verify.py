@@ -17,7 +17,13 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.chain import c
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
-from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json, regular_size
+from ansible_collections.virt.backup.plugins.module_utils._store.files import (
+    NotJson,
+    chunks_of,
+    digest_of,
+    read_json,
+    regular_size,
+)
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
     DAMAGED,
     MANIFEST,
@@ -88,6 +94,16 @@ def check_image(directory: str, staging: Staging, disk: PlannedDisk, record: Rec
         )
     _check_header(path, disk, record)
     return size
+
+
+def check_digests(directory: str, disk: PlannedDisk, record: Record) -> str:
+    """Return the name of the list of digests, or nothing when the image has none. Its content is the digest's."""
+    path = os.path.join(directory, disk.digests)
+    if not record.digest or regular_size(path) is None:
+        return ""
+    if digest_of(chunks_of(path))[1] != record.digest:
+        raise StateError(f"images: {path} is not the list that {disk.record} has the digest of; extract it again.")
+    return disk.digests
 
 
 def _check_header(path: str, disk: PlannedDisk, record: Record) -> None:

@@ -70,6 +70,7 @@ def _check_names(file: str, disk: ManifestDisk) -> None:
         "name": is_disk_name(disk.name),
         "image": is_plain_name(disk.image),
         "record": not disk.record or is_plain_name(disk.record),
+        "digests": not disk.digests or is_plain_name(disk.digests),
         "parent": not disk.parent or is_id(disk.parent),
         "chain": is_id(disk.chain),
     }

@@ -89,6 +89,7 @@ def disk_to_json(disk: ManifestDisk) -> Json:
         "stored_size": disk.stored_size,
         "bytes_copied": disk.bytes_copied,
         "digest": disk.digest,
+        "digests": disk.digests,
     }
 
 
@@ -108,6 +109,7 @@ def disk_from_json(fields: Fields) -> ManifestDisk:
         stored_size=fields.integer("stored_size", 0),
         bytes_copied=fields.integer("bytes_copied", 0),
         digest=fields.text("digest", ""),
+        digests=fields.text("digests", ""),
     )
 
 

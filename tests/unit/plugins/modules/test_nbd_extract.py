@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sub").mkdir()
     (tmp_path / "link.qcow2").symlink_to("nowhere")
     (tmp_path / "foreign.json").write_text('{"of": "somebody else"}')
+    (tmp_path / "listed.digests").write_text("of somebody else")
     bound = socket.socket(socket.AF_UNIX)
     bound.bind(str(tmp_path / "socket"))
     bound.close()
@@ -85,6 +86,8 @@ TABLE: list[tuple[dict[str, t.Any], dict[str, t.Any], str, str]] = [
     ({"dest": "{0}/plain/out"}, {}, "images[0].dest: ", "directory that does not exist"),
     ({"dest": "{0}/link.qcow2"}, {}, "images[0].dest: ", "is no regular file"),
     ({"dest": "{0}/out.json"}, {}, "images[0].dest: ", "has the name of a record"),
+    ({"dest": "{0}/out.digests"}, {}, "images[0].dest: ", "has the name of a record or of digests"),
+    ({"dest": "{0}/listed.qcow2"}, {}, "images[0].dest: ", "would put its digests at "),
     ({"dest": "{0}/a\nb"}, {}, "images[0].dest: ", "holds a newline or another control character"),
     ({"dest": "{0}/a\u2028b"}, {}, "images[0].dest: ", "another control character"),
     ({"uri": "nbd://host/v\u2029da"}, {}, "images[0].uri: ", "another control character"),
@@ -123,8 +126,9 @@ TABLE: list[tuple[dict[str, t.Any], dict[str, t.Any], str, str]] = [
     ({}, {"status_file": "status.json"}, "status_file: 'status.json'", "is relative"),
     ({}, {"status_file": "{0}/none/status.json"}, "status_file: ", "create the directory first"),
     ({}, {"status_file": "{0}/sub"}, "status_file: ", "is a directory"),
-    ({}, {"status_file": "{0}/out.qcow2"}, "status_file: ", "is an image or its record"),
-    ({}, {"status_file": "{0}/out.json"}, "status_file: ", "is an image or its record"),
+    ({}, {"status_file": "{0}/out.qcow2"}, "status_file: ", "is an image, its record or its digests"),
+    ({}, {"status_file": "{0}/out.json"}, "status_file: ", "is an image, its record or its digests"),
+    ({}, {"status_file": "{0}/out.digests"}, "status_file: ", "is an image, its record or its digests"),
     ({}, {"owner": "nobody-by-this-name"}, "owner: 'nobody-by-this-name'", "is no user"),
     ({}, {"group": "nobody-by-this-name"}, "group: 'nobody-by-this-name'", "is no group"),
     ({}, {"mode": "rw"}, "mode: 'rw'", "write it as a string such as '0600'"),
@@ -223,11 +227,13 @@ def test_a_record_that_says_nothing_is_no_record(folder: Path, content: str) -> 
 
 def test_mode_of_an_unchanged_image_is_put_right(folder: Path) -> None:
     image = existing(folder, record())
+    (folder / "vda.digests").touch(mode=0o600)
     request = ExtractRequest(images=(image,), mode="0640")
     for check, mode in ((True, 0o600), (False, 0o640)):
         assert extract(request, check=check).changed
         assert (folder / "vda.qcow2").stat().st_mode & 0o7777 == mode
         assert (folder / "vda.json").stat().st_mode & 0o7777 == mode
+        assert (folder / "vda.digests").stat().st_mode & 0o7777 == mode
     assert not extract(request, check=False).changed
 
 

@@ -136,6 +136,22 @@ def test_present_of_another_runs_restore_point_is_refused(repo: str) -> None:
         started.present(token="f" * 32)
 
 
+def test_digests_beside_an_image_are_part_of_the_restore_point(repo: str) -> None:
+    started = Run(repo)
+    write_image(started.plan["disks"][0], started.plan["checkpoint"], listed=b"the digests")
+    point = started.present(images=[]).result
+    assert point["restore_point"]["disks"][0]["digests"] == "vda.digests"
+    assert (pathlib.Path(point["path"]) / "vda.digests").read_bytes() == b"the digests"
+
+
+def test_digests_of_another_image_are_refused(repo: str) -> None:
+    started = Run(repo)
+    write_image(started.plan["disks"][0], started.plan["checkpoint"], listed=b"the digests")
+    (pathlib.Path(started.plan["staging"]) / "vda.digests").write_bytes(b"thE digests")
+    with pytest.raises(StateError, match=r"vda\.digests is not the list that vda\.json has the digest of"):
+        started.present(images=[])
+
+
 def test_the_chain_is_one_for_qemu_img(repo: str) -> None:
     """Each image finds the ones below it by its relative path, also when the repository has moved."""
     first = backup(repo)

@@ -19,7 +19,12 @@ import zlib
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import compress, qcow2_format
-from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, Draft, record_path
+from ansible_collections.virt.backup.plugins.module_utils._copy.publish import (
+    Attributes,
+    Draft,
+    digests_path,
+    record_path,
+)
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2 import Backing, Qcow2File
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._copy.raw import RawFile
@@ -196,8 +201,9 @@ def test_a_record_of_a_newer_minor_kind_is_read_and_of_another_format_not() -> N
 
 
 @pytest.mark.parametrize(("dest", "beside"), [("/x/vda.qcow2", "/x/vda.json"), ("/x.y/vda", "/x.y/vda.json")])
-def test_record_path(dest: str, beside: str) -> None:
+def test_names_beside(dest: str, beside: str) -> None:
     assert record_path(dest) == beside
+    assert digests_path(dest) == beside.replace(".json", ".digests")
 
 
 def steps_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -218,32 +224,49 @@ def steps_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return steps
 
 
-def test_a_new_image_gets_its_record_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = steps_of(monkeypatch)
-    draft = Draft(str(tmp_path / "a.qcow2"), ATTRIBUTES)
+def publish(folder: Path, *, digests: bool) -> None:
+    draft = Draft(str(folder / "a.qcow2"), ATTRIBUTES)
+    if digests:
+        draft.open_digests().write(b"new")
     draft.write_record(record())
     draft.publish()
     draft.close()
-    assert steps == ["rename a.json", "rename a.qcow2"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.qcow2"]
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_a_new_image_gets_its_record_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digests: bool) -> None:
+    steps = steps_of(monkeypatch)
+    publish(tmp_path, digests=digests)
+    middle = ["a.digests"] if digests else []
+    assert steps == [f"rename {name}" for name in ("a.json", *middle, "a.qcow2")]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.qcow2", *middle}
     assert {path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()} == {0o640}
+    assert [path.read_bytes() for path in tmp_path.glob("*.digests")] == [b"new"] * digests
 
 
-def test_a_replaced_image_loses_its_record_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a.qcow2", "a.json"):
+def test_digests_without_an_image_are_not_taken_for_the_new_one_s(tmp_path: Path) -> None:
+    (tmp_path / "a.digests").write_text("old")
+    publish(tmp_path, digests=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.qcow2"]
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_a_replaced_image_loses_its_record_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digests: bool
+) -> None:
+    for name in ("a.qcow2", "a.json", "a.digests"):
         (tmp_path / name).write_text("old")
     steps = steps_of(monkeypatch)
-    draft = Draft(str(tmp_path / "a.qcow2"), ATTRIBUTES)
-    draft.write_record(record())
-    draft.publish()
-    draft.close()
-    assert steps == ["unlink a.json", "rename a.qcow2", "rename a.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.qcow2"]
+    publish(tmp_path, digests=digests)
+    second = "rename a.digests" if digests else "unlink a.digests"
+    assert steps == ["unlink a.json", second, "rename a.qcow2", "rename a.json"]
+    assert [path.read_bytes() for path in tmp_path.glob("*.digests")] == [b"new"] * digests
 
 
 def test_an_unpublished_draft_leaves_nothing(tmp_path: Path) -> None:
     draft = Draft(str(tmp_path / "a.qcow2"), ATTRIBUTES)
     assert [path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()] == [0o640]
+    draft.open_digests()
     draft.write_record(record())
     draft.close()
     draft.close()

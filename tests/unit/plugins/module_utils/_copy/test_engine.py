@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 import typing as t
 
@@ -87,10 +88,16 @@ def disk_of(picture: str, short: int = 0) -> bytes:
 
 
 def copy(
-    disk: bytes, segments: list[Segment], *, explicit: bool, workers: int = 1, checksum: bool = True
+    disk: bytes,
+    segments: list[Segment],
+    *,
+    explicit: bool,
+    workers: int = 1,
+    checksum: bool = True,
+    digests: t.BinaryIO | None = None,
 ) -> tuple[MemoryEnd, Job]:
     end = MemoryEnd()
-    job = Job(plan.tasks(segments), end, len(disk), explicit_zeroes=explicit, checksum=checksum)
+    job = Job(plan.tasks(segments), end, len(disk), explicit_zeroes=explicit, checksum=checksum, digests=digests)
     cancel = threading.Event()
     threads = [
         threading.Thread(target=Worker(job, MemoryReader(disk), RateLimit(), cancel, depth=2).run)
@@ -146,11 +153,17 @@ def test_the_digest_is_the_reference_s(explicit: bool) -> None:
     disk = disk_of("AB00C0D" * 20, short=300)
     segments = [Segment(0, 5 * CLUSTER, False), Segment(5 * CLUSTER, 6 * CLUSTER, True)]
     segments += [Segment(6 * CLUSTER, len(disk), False)]
-    digests = {copy(disk, segments, explicit=explicit, workers=workers)[1].totals().digest for workers in (1, 2, 5)}
+    files = [io.BytesIO() for unused in range(3)]
+    digests = {
+        copy(disk, segments, explicit=explicit, workers=workers, digests=file)[1].totals().digest
+        for workers, file in zip((1, 2, 5), files)
+    }
     blocks = [(offset, 0xFFFF, disk[offset : offset + BLOCK]) for offset in range(0, len(disk), BLOCK)]
     last, content = blocks[-1][0], blocks[-1][2]
     blocks[-1] = (last, (1 << -(-len(content) // CLUSTER)) - 1, content)
     assert digests == {digest.content_digest(len(disk), blocks, incremental=explicit)}
+    expected = b"".join(digest.content_list(len(disk), blocks, incremental=explicit))
+    assert [file.getvalue() for file in files] == [expected] * 3
 
 
 def test_every_byte_counts_in_the_digest() -> None:
@@ -217,10 +230,11 @@ def test_a_digest_by_hand() -> None:
     """The construction of docs/internals/digest.md, spelled out once with nothing of ours."""
     disk = b"x" * CLUSTER + bytes(CLUSTER) + b"y" * 100
     size = len(disk)
-    body = b"x" * CLUSTER + b"y" * 100 + bytes(CLUSTER - 100)
+    contents = (b"x" * CLUSTER, b"y" * 100 + bytes(CLUSTER - 100))
     header = b"virt.backup content 1\n" + (2 * CLUSTER + 512).to_bytes(8, "big")
-    record = (
-        (0).to_bytes(8, "big") + (0b101).to_bytes(2, "big") + (0).to_bytes(2, "big") + hashlib.sha256(body).digest()
-    )
-    _end, job = copy(disk, [Segment(0, size, False)], explicit=False)
+    record = (0).to_bytes(8, "big") + (0b101).to_bytes(2, "big") + (0).to_bytes(2, "big")
+    record += b"".join(hashlib.sha256(content).digest() for content in contents)
+    file = io.BytesIO()
+    _end, job = copy(disk, [Segment(0, size, False)], explicit=False, digests=file)
+    assert file.getvalue() == header + record
     assert job.totals().digest == "sha256:" + hashlib.sha256(header + record).hexdigest()

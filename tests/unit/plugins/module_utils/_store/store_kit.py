@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 import json
 import os
 import subprocess
@@ -146,7 +147,7 @@ def _empty_image(backing_file: str, size: int) -> bytes:
 
 def write_image(disk: dict[str, t.Any], checkpoint_name: str, **changes: t.Any) -> None:
     """Write what ``nbd_extract`` would: an (empty) image on its backing file, and the record beside it."""
-    path = disk["image"]
+    path, listed = disk["image"], changes.pop("listed", None)
     size = changes.pop("size", SIZE)
     with open(path, "wb") as stream:
         stream.write(_empty_image(disk["backing_file"], size))
@@ -170,6 +171,10 @@ def write_image(disk: dict[str, t.Any], checkpoint_name: str, **changes: t.Any) 
         "digest": f"sha256:{disk['name']}",
         **changes,
     }
+    if listed is not None:
+        with open(path.removesuffix(".qcow2") + ".digests", "wb") as stream:
+            stream.write(listed)
+        record["digest"] = f"sha256:{hashlib.sha256(listed).hexdigest()}"
     with open(path.removesuffix(".qcow2") + ".json", "w", encoding="utf-8") as stream:
         json.dump(record, stream)
 

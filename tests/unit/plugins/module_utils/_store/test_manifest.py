@@ -37,7 +37,7 @@ OLDEST = json.loads((HERE.parent / "fixtures" / "manifest-1-oldest.json").read_t
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 FULL_HOUSE = dataclasses.replace(
-    point(2, image("vda", 2, 1), image("vdb", 2, bitmap=False)).manifest,
+    point(2, dataclasses.replace(image("vda", 2, 1), digests="vda.digests"), image("vdb", 2, bitmap=False)).manifest,
     run="hv1 <ops@example.org>",
     skipped=(SkippedDisk("sda", "a CD drive"), SkippedDisk("vdc", "excluded", identity("vdc"))),
     files=(StoredFile("domain.xml", 7, "sha256:" + "0" * 64),),
@@ -62,6 +62,7 @@ def test_the_oldest_manifest_is_still_read() -> None:
     manifest = from_json(OLDEST, "m")
     assert manifest.disks[0].level is Level.INCREMENTAL
     assert manifest.disks[0].bitmap
+    assert manifest.disks[0].digests == ""
     assert (manifest.run, manifest.skipped, manifest.files, manifest.versions) == ("", (), (), ())
     assert manifest.published.microsecond == 123456
     assert manifest.consistency.crash_consistent is False
