@@ -64,7 +64,7 @@ def _run_scene(plan: Plan, options: argparse.Namespace, rounds: int) -> list[Fig
         tempfile.TemporaryDirectory(dir=options.disk, prefix="bench-") as disk,
         plan.open(Place(Path(folder), Path(disk))) as scene,
     ):
-        spent = measure(scene, min(rounds, scene.most_rounds))
+        spent = measure(scene, rounds)
         return [figures(row, spent) for row in scene.rows]
 
 

@@ -25,15 +25,15 @@ _CORES = os.cpu_count() or 1
 
 
 def measure(scene: Scene, rounds: int) -> Rounds:
-    """Run all programs in turns, ``rounds`` times after one turn that warms up and in which outputs are checked."""
+    """Run all programs in turns, ``rounds`` times after one turn that warms up; outputs of the first are checked."""
     spent: dict[str, list[Spent]] = {name: [] for name in scene.programs}
-    for turn in range(rounds + 1):
+    for turn in range(1 if scene.steady else rounds + 1):
         for name in _rotated(list(scene.programs), turn):
             program = scene.programs[name]
             cost = spend(program)
-            if turn:
+            if turn or scene.steady:
                 spent[name].append(cost)
-            elif name in scene.checks:
+            if not turn and name in scene.checks:
                 scene.checks[name]()
             remove(program.outputs)
     return spent

@@ -95,14 +95,14 @@ class Row:
 class Scene:
     """What runs in turns while its servers are up.
 
-    ``checks`` prove what the program of that name has written. ``most_rounds`` is for runs that sleep rather than work,
-    which differ little.
+    ``checks`` prove what the program of that name has written. What is ``steady`` differs little from run to run,
+    because it waits rather than works or is not about time, and runs once.
     """
 
     programs: dict[str, Program]
     rows: tuple[Row, ...]
     checks: dict[str, Check]
-    most_rounds: int = 99
+    steady: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

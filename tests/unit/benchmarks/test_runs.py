@@ -75,6 +75,11 @@ def test_each_round_runs_all_and_the_first_is_checked_but_not_counted(tmp_path: 
     assert {name: len(runs) for name, runs in spent.items()} == {"a": 2, "b": 2}
     assert checked == ["b"]
     assert log.read_text().split() == ["a", "b", "b", "a", "a", "b"]  # each round begins with another
+    log.write_text("")
+    spent = measure.measure(Scene(programs, (), {"b": lambda: checked.append("b")}, steady=True), rounds=2)
+    assert {name: len(runs) for name, runs in spent.items()} == {"a": 1, "b": 1}
+    assert checked == ["b", "b"]
+    assert log.read_text().split() == ["a", "b"]
 
 
 def test_too_little_room_is_one_sentence(tmp_path: Path) -> None:
