@@ -19,18 +19,15 @@ import threading
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import digest
+from ansible_collections.virt.backup.plugins.module_utils._copy.pace import PROBES
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER, Run, Task, bits_to_runs
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ansible_collections.virt.backup.plugins.module_utils._copy.ends import End
+    from ansible_collections.virt.backup.plugins.module_utils._copy.pace import Pace
     from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
-
-DEPTH = 1
-LONE_DEPTH = 4
-"""Blocks in flight: on each of several connections, which overlap each other, and on a lone one. More of them only fill
-the processor's caches when the server is near: 2 on each of 4 connections cost a tenth more CPU."""
 
 
 class Reader(t.Protocol):
@@ -115,43 +112,86 @@ class Job:
         return Totals(self.copied, zeroed, f"sha256:{self._digest.hexdigest()}" if self.checksum else "")
 
 
+class Flight(t.NamedTuple):
+    """A task and the block into which its reads are on their way."""
+
+    number: int
+    task: Task
+    block: bytearray
+    cookies: list[int]
+
+
 class Worker:
     """Moves blocks over one connection until there are no more tasks."""
 
-    def __init__(self, job: Job, reader: Reader, limit: RateLimit, cancel: threading.Event, depth: int) -> None:
+    def __init__(self, job: Job, reader: Reader, limit: RateLimit, cancel: threading.Event, pace: Pace) -> None:
         self._job = job
         self._reader = reader
         self._limit = limit
         self._cancel = cancel
-        self._idle = [bytearray(BLOCK) for unused in range(depth)]
+        self._pace = pace
+        self._blocks = pace.depth
+        self._extra = 0
+        self._probes = PROBES
+        self._idle = [bytearray(BLOCK) for unused in range(pace.depth)]
 
     def run(self) -> None:
         """Work until the tasks are used up; raise what goes wrong."""
-        flight: collections.deque[tuple[int, Task, bytearray, list[int]]] = collections.deque()
+        try:
+            self._run()
+        finally:
+            self._pace.budget.give_back(self._extra)
+
+    def _run(self) -> None:
+        flights: collections.deque[Flight] = collections.deque()
         more = True
-        while more or flight:
-            while more and self._idle:
+        while more or flights:
+            while more and (self._idle or self._grow()):
                 taken = None if self._cancel.is_set() else self._job.take()
                 if taken is None:
                     more = False
                     break
-                flight.append(self._start(*taken))
-            if flight:
-                number, task, block, cookies = flight.popleft()
-                self._reader.finish_read(cookies)
-                self._store(number, task, block)
-                self._idle.append(block)
+                flights.append(self._start(*taken))
+            if flights:
+                flight = flights.popleft()
+                self._reader.finish_read(flight.cookies)
+                self._pace.arrived(sum(end - start for start, end in flight.task.reads))
+                self._store(flight.number, flight.task, flight.block)
+                self._idle.append(flight.block)
 
-    def _start(self, number: int, task: Task) -> tuple[int, Task, bytearray, list[int]]:
+    def _grow(self) -> bool:
+        """Take one more block if the pace wants it and the call may have it."""
+        if self._blocks + self._extra >= self._pace.depth or not self._pace.budget.take():
+            return False
+        self._extra += 1
+        self._idle.append(bytearray(BLOCK))
+        return True
+
+    def _start(self, number: int, task: Task) -> Flight:
         block = self._idle.pop()
         cookies: list[int] = []
         view = memoryview(block)
         for start, end in task.reads:
             self._limit.wait(end - start, self._cancel)
-            cookies += self._reader.start_read(view[start - task.offset : end - task.offset], start)
+            part = view[start - task.offset : end - task.offset]
+            done = self._probe(part, start) if self._probes else 0
+            if done < len(part):
+                cookies += self._reader.start_read(part[done:], start + done)
             if end % CLUSTER:
                 block[end - task.offset : -(-(end - task.offset) // CLUSTER) * CLUSTER] = bytes(-end % CLUSTER)
-        return number, task, block, cookies
+        return Flight(number, task, block, cookies)
+
+    def _probe(self, into: memoryview, offset: int) -> int:
+        """Read a few clusters alone, which tells how long the way to the server is; return how much that was."""
+        done = 0
+        while self._probes and not self._pace.near and done < len(into):
+            self._probes -= 1
+            part = into[done : done + CLUSTER]
+            began = self._pace.clock()
+            self._reader.finish_read(self._reader.start_read(part, offset + done))
+            self._pace.answered(self._pace.clock() - began)
+            done += len(part)
+        return done
 
     def _store(self, number: int, task: Task, block: bytearray) -> None:
         """Hand a block's clusters to the end and account for them."""
@@ -187,9 +227,10 @@ class Worker:
 
     def _bytes(self, offset: int, mask: int) -> int:
         """Return how many bytes of the disk the clusters in ``mask`` are; the last cluster may be a short one."""
-        clusters = bin(mask).count("1")
+        if not mask:
+            return 0
         beyond = offset + mask.bit_length() * CLUSTER - self._job.size
-        return clusters * CLUSTER - max(beyond, 0) if mask else 0
+        return bin(mask).count("1") * CLUSTER - max(beyond, 0)
 
 
 def _masks(task: Task, block: bytearray) -> tuple[int, int]:

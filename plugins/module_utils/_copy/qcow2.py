@@ -64,6 +64,7 @@ class Qcow2File:
         self._lock = threading.Lock()
         self._room = _Room(fd)
         self._tables: dict[int, Words] = {}
+        self._lowest_end = TABLE  # no table that is still in memory ends before it
         self._l1 = _words("Q", max(-(-self._size // TABLE), 1))
 
     def write(self, offset: int, data: memoryview) -> None:
@@ -86,7 +87,10 @@ class Qcow2File:
 
     def settled(self, offset: int) -> None:
         """Write out the L2 tables that end below ``offset``."""
+        if offset < self._lowest_end:
+            return
         with self._lock:
+            self._lowest_end = offset // TABLE * TABLE + TABLE
             done = [index for index in self._tables if (index + 1) * TABLE <= offset]
             pending = [(self._place_table(index), self._tables.pop(index)) for index in sorted(done)]
         for host, table in pending:
@@ -214,11 +218,17 @@ class _Room:
         return host
 
     def _count(self, first: int, clusters: int) -> None:
-        for cluster in range(first, first + clusters):
-            index, position = divmod(cluster, form.REFCOUNTS_PER_BLOCK)
+        """Count clusters once more, which may lie in several refcount blocks."""
+        while clusters:
+            index, position = divmod(first, form.REFCOUNTS_PER_BLOCK)
+            here = min(clusters, form.REFCOUNTS_PER_BLOCK - position)
             if index not in self._counts:
                 self._counts[index] = _words("H", form.REFCOUNTS_PER_BLOCK)
-            self._counts[index][position] += 1
+            counts = self._counts[index]
+            for cluster in range(position, position + here):
+                counts[cluster] += 1
+            first += here
+            clusters -= here
 
     def _write_past_blocks(self) -> None:
         """Write the refcount blocks whose 2 GiB are full: nothing will be taken there again.

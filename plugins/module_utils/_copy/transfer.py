@@ -17,7 +17,8 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.crew import FirstError
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import Means
-from ansible_collections.virt.backup.plugins.module_utils._copy.engine import DEPTH, LONE_DEPTH, Job, Worker
+from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Job, Worker
+from ansible_collections.virt.backup.plugins.module_utils._copy.pace import DEPTH, LONE_DEPTH, Budget, Pace
 from ansible_collections.virt.backup.plugins.module_utils._copy.registry import open_end
 from ansible_collections.virt.backup.plugins.module_utils._copy.source import FullSource, IncrementalSource
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress
@@ -55,6 +56,7 @@ class Settings:
     checksum: bool
     limit: RateLimit
     encryption: Encryption | None = None
+    budget: Budget = dataclasses.field(default_factory=Budget)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,13 +174,15 @@ class Transfer:
         in the same thread, because only whoever takes a task plans.
         """
         second = self._connect_more(min(self._settings.timeout, PATIENCE)) if self._several(first) else None
+        workers = self._settings.connections if second else 1
+        pace = Pace(DEPTH if second else LONE_DEPTH, workers, self._settings.budget)
         threads = [
-            threading.Thread(target=self._errors.guard, args=(self._extra_worker, job), daemon=True)
-            for unused in range(self._settings.connections - 1 if second else 0)
+            threading.Thread(target=self._errors.guard, args=(self._extra_worker, job, pace), daemon=True)
+            for unused in range(workers - 1)
         ]
         for thread in threads:
             thread.start()
-        worker = Worker(job, second or first, self._settings.limit, self._cancel, DEPTH if second else LONE_DEPTH)
+        worker = Worker(job, second or first, self._settings.limit, self._cancel, pace)
         self._errors.guard(worker.run)
         self._enough.set()
         if second:
@@ -189,13 +193,13 @@ class Transfer:
         if self._cancel.is_set():
             raise Cancelled("stopped because another part of the call failed")
 
-    def _extra_worker(self, job: Job) -> None:
+    def _extra_worker(self, job: Job, pace: Pace) -> None:
         """Help, if the server lets us in: it may admit fewer clients than it says, and keep the others waiting."""
         connection = self._connect_more(self._settings.timeout)
         if connection is None:
             return
         try:
-            Worker(job, connection, self._settings.limit, self._cancel, DEPTH).run()
+            Worker(job, connection, self._settings.limit, self._cancel, pace).run()
         finally:
             connection.close()
 

@@ -61,7 +61,9 @@ class Task(t.NamedTuple):
     @property
     def end(self) -> int:
         """The end of the last range."""
-        return max(run.end for run in self.reads + self.zeros)
+        if not self.zeros:
+            return self.reads[-1].end
+        return max(self.zeros[-1].end, self.reads[-1].end if self.reads else 0)
 
 
 def round_up(number: int, multiple: int) -> int:

@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import digest, plan
 from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Job, Worker
+from ansible_collections.virt.backup.plugins.module_utils._copy.pace import Budget, Pace
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER, Segment, bits_to_runs
 
@@ -100,7 +101,7 @@ def copy(
     job = Job(plan.tasks(segments), end, len(disk), explicit_zeroes=explicit, checksum=checksum, digests=digests)
     cancel = threading.Event()
     threads = [
-        threading.Thread(target=Worker(job, MemoryReader(disk), RateLimit(), cancel, depth=2).run)
+        threading.Thread(target=Worker(job, MemoryReader(disk), RateLimit(), cancel, Pace(2)).run)
         for unused in range(workers)
     ]
     for thread in threads:
@@ -140,7 +141,7 @@ def test_many_blocks_of_known_zeroes_are_not_read() -> None:
     reader = MemoryReader(b"")
     end = MemoryEnd()
     job = Job(plan.tasks([Segment(0, size, True)]), end, size, explicit_zeroes=True, checksum=True)
-    Worker(job, reader, RateLimit(), threading.Event(), depth=2).run()
+    Worker(job, reader, RateLimit(), threading.Event(), Pace(2)).run()
     assert len(end.clusters) == size // CLUSTER
     assert job.totals().zeroed == size
     blocks = ((offset, 0xFFFF, bytes(BLOCK)) for offset in range(0, size, BLOCK))
@@ -186,7 +187,7 @@ def test_an_error_ends_the_worker_and_its_block_is_not_settled() -> None:
     end = MemoryEnd()
     job = Job(plan.tasks([Segment(0, len(disk), False)]), end, len(disk), explicit_zeroes=False, checksum=True)
     with pytest.raises(OSError, match="boom"):
-        Worker(job, MemoryReader(disk, 2 * BLOCK + 5), RateLimit(), threading.Event(), depth=2).run()
+        Worker(job, MemoryReader(disk, 2 * BLOCK + 5), RateLimit(), threading.Event(), Pace(2)).run()
     assert job.position == 2 * BLOCK
 
 
@@ -195,7 +196,7 @@ def test_a_cancelled_worker_takes_no_more() -> None:
     cancel = threading.Event()
     cancel.set()
     job = Job(plan.tasks([Segment(0, len(disk), False)]), MemoryEnd(), len(disk), explicit_zeroes=False, checksum=True)
-    Worker(job, MemoryReader(disk), RateLimit(), cancel, depth=2).run()
+    Worker(job, MemoryReader(disk), RateLimit(), cancel, Pace(2)).run()
     assert job.position == 0
 
 
@@ -204,7 +205,7 @@ def test_depth_bounds_what_is_in_flight(depth: int) -> None:
     disk = disk_of("A" * 16 * 8)
     reader = MemoryReader(disk)
     job = Job(plan.tasks([Segment(0, len(disk), False)]), MemoryEnd(), len(disk), explicit_zeroes=False, checksum=True)
-    Worker(job, reader, RateLimit(), threading.Event(), depth).run()
+    Worker(job, reader, RateLimit(), threading.Event(), Pace(depth)).run()
     assert reader.most_in_flight == depth * BLOCK
 
 
@@ -238,3 +239,33 @@ def test_a_digest_by_hand() -> None:
     _end, job = copy(disk, [Segment(0, size, False)], explicit=False, digests=file)
     assert file.getvalue() == header + record
     assert job.totals().digest == "sha256:" + hashlib.sha256(header + record).hexdigest()
+
+
+class FarReader(MemoryReader):
+    """Answers 50 ms after the question, whatever else is on its way."""
+
+    def __init__(self, disk: bytes) -> None:
+        super().__init__(disk)
+        self.now = 0.0
+        self._due: list[float] = []
+
+    def start_read(self, into: memoryview, offset: int) -> list[int]:
+        self._due.append(self.now + 0.050)
+        return super().start_read(into, offset)
+
+    def finish_read(self, cookies: list[int]) -> None:
+        self.now = max(self.now, *(self._due[cookie] for cookie in cookies))
+        super().finish_read(cookies)
+
+
+@pytest.mark.parametrize(("allowed", "most"), [(99, 24), (5, 6), (0, 1)])
+def test_far_readers_get_more_blocks_as_far_as_the_call_has_them(allowed: int, most: int) -> None:
+    disk = disk_of("A" * 16 * 120)
+    reader = FarReader(disk)
+    budget = Budget(allowed)
+    pace = Pace(1, 1, budget, clock=lambda: reader.now)
+    job = Job(plan.tasks([Segment(0, len(disk), False)]), MemoryEnd(), len(disk), explicit_zeroes=False, checksum=True)
+    Worker(job, reader, RateLimit(), threading.Event(), pace).run()
+    assert job.position == len(disk)
+    assert reader.most_in_flight == most * BLOCK
+    assert [budget.take() for _block in range(allowed + 1)] == [True] * allowed + [False]
