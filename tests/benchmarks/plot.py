@@ -64,7 +64,7 @@ def _bar(row: Figures, y: int) -> list[str]:
     parts = [
         f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{label}</text>',
         f'<rect class="{row.verdict or "plain"}" x="{_LEFT}" y="{y + 3}" width="{width}" height="{_LINE - 8}"/>',
-        f'<text x="{_x(row.wall) + 6}" y="{y + 14}">{row.wall:.2f}</text>',
+        f'<text x="{_LEFT + _WIDTH + 12}" y="{y + 14}">{row.wall:.2f}</text>',
     ]
     for target in row.row.targets:
         if target.metric is Metric.WALL:

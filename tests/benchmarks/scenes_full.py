@@ -142,9 +142,9 @@ def durable(place: Place) -> Iterator[Scene]:
     with qemu_nbd(disk) as server:
         runs = {
             "ours": programs.one(folder, "ours", server),
-            "convert": programs.convert_synced(folder, "convert", server),
+            "convert-synced": programs.convert_synced(folder, "convert", server),
         }
-        rows = (Row("sparse → qcow2, durable on disk", "ours", "convert", at_most(wall=0.80)),)
+        rows = (Row("sparse → qcow2, durable", "ours", "convert-synced", at_most(wall=0.80)),)
         yield Scene(runs, rows, {"ours": check(disk, runs["ours"])})
 
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import ast
+import typing as t
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -143,3 +145,15 @@ def test_the_command_line_names_the_scenes() -> None:
     with pytest.raises(SystemExit):
         parse(["--only", "sparse", "--write"])  # would take the other rows from the page
     assert {"sparse", "increments", "pull", "link-100", "disks", "extents", "durable"} <= set(PLANS)
+
+
+def test_every_peer_has_a_name_for_people() -> None:
+    scenes = "".join(path.read_text(encoding="utf-8") for path in Path(report.__file__).parent.glob("scenes_*.py"))
+    calls = [node for node in ast.walk(ast.parse(scenes.replace("from __future__", "from future"))) if is_row(node)]
+    peers = {call.args[2].value for call in calls if len(call.args) > 2 and isinstance(call.args[2], ast.Constant)}
+    assert len(calls) > 20
+    assert peers <= set(report.PEERS)
+
+
+def is_row(node: ast.AST) -> t.TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Row"
