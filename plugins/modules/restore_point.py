@@ -99,6 +99,13 @@ options:
       - With O(state=staged), make a disk full when its chain has this many increments. V(0) means never.
     type: int
     default: 0
+  encryption:
+    description:
+      - With O(state=staged), how the images will be encrypted. Disks whose newest image is encrypted otherwise become
+        full, as a chain is encrypted as a whole or not at all.
+    type: str
+    choices: [none, luks]
+    default: none
   max_age:
     description:
       - With O(state=staged), do nothing when the newest restore point is at most this many seconds old and
@@ -467,6 +474,7 @@ SPEC: dict[str, dict[str, t.Any]] = {
     "full": {"type": "bool", "default": False},
     "full_every_days": {"type": "int", "default": 0},
     "full_every_increments": {"type": "int", "default": 0},
+    "encryption": {"type": "str", "choices": ["none", "luks"], "default": "none"},
     "max_age": {"type": "int", "default": 0},
     "lease": {"type": "int", "default": 3600},
     "run": {"type": "str", "default": ""},

@@ -126,6 +126,14 @@ def _format_changed(facts: Facts) -> Verdict | None:
     return Verdict(BaseReason.FORMAT_CHANGED, f"the disk's format changed from {old} to {new}")
 
 
+def _encryption_changed(facts: Facts) -> Verdict | None:
+    """A chain is encrypted as a whole or not at all, so that it never tells a part of what another part protects."""
+    if facts.image is None or facts.image.encryption == facts.policy.encryption:
+        return None
+    old, new = facts.image.encryption, facts.policy.encryption
+    return Verdict(BaseReason.ENCRYPTION_CHANGED, f"the encryption of the images changed from {old} to {new}")
+
+
 def _resized(facts: Facts) -> Verdict | None:
     if facts.image is None or facts.image.identity.virtual_size == facts.disk.identity.virtual_size:
         return None
@@ -201,6 +209,7 @@ RULES: tuple[Callable[[Facts], Verdict | None], ...] = (
     _file_replaced,
     _serial_changed,
     _format_changed,
+    _encryption_changed,
     _resized,
     _chain_broken,
     _no_bitmap_then,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import DiskIdentity
 
 
@@ -24,6 +25,7 @@ class BaseReason(str, enum.Enum):
     FILE_REPLACED = "file_replaced"
     SERIAL_CHANGED = "serial_changed"
     FORMAT_CHANGED = "format_changed"
+    ENCRYPTION_CHANGED = "encryption_changed"
     RESIZED = "resized"
     CHAIN_BROKEN = "chain_broken"
     NO_BITMAP_THEN = "no_bitmap_then"
@@ -66,8 +68,12 @@ class DomainCheckpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """When a full image is due although an increment were possible; 0 means never."""
+    """When a full image is due although an increment were possible; 0 means never.
+
+    ``encryption`` is how the new images will be encrypted, which is the same for all images of a chain.
+    """
 
     full: bool = False
     full_every_days: int = 0
     full_every_increments: int = 0
+    encryption: str = NONE

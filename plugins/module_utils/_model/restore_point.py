@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 
 
@@ -41,7 +42,7 @@ class ManifestDisk:
     the restore point that holds the full image at the bottom; ``incremental`` the checkpoint the increment starts from.
     ``image``, ``record`` and ``digests`` are file names beside the manifest; ``digests`` is empty without a list.
     ``stored_size`` is the length of the image file in bytes, ``bytes_copied`` what was read as data. ``bitmap`` says
-    whether the disk could carry a checkpoint.
+    whether the disk could carry a checkpoint. ``encryption`` is ``luks`` or ``none``.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ManifestDisk:
     bytes_copied: int = 0
     digest: str = ""
     digests: str = ""
+    encryption: str = NONE
 
     @property
     def file_names(self) -> tuple[str, ...]:

@@ -189,6 +189,7 @@ def _manifest_disk(
         bytes_copied=record.bytes_copied,
         digest=record.digest,
         digests=check_digests(directory, plan, record),
+        encryption=record.encryption,
     )
 
 

@@ -21,6 +21,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.base_plan impor
     DomainDisk,
     Policy,
 )
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import DiskIdentity, SkippedDisk
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import checked_disk_name
@@ -122,9 +123,9 @@ def _bitmap(item: Raw) -> BitmapState:
     return BitmapState(name, text(item, "reason", "checkpoints.disks", "") or "no reason given")
 
 
-def policy(*, full: bool, full_every_days: int, full_every_increments: int) -> Policy:
+def policy(*, full: bool, full_every_days: int, full_every_increments: int, encryption: str = NONE) -> Policy:
     """Return when a full is due."""
     for name, value in (("full_every_days", full_every_days), ("full_every_increments", full_every_increments)):
         if value < 0:
             raise InputError(name, value, "is negative", "give 0 for never, or a number")
-    return Policy(full, full_every_days, full_every_increments)
+    return Policy(full, full_every_days, full_every_increments, encryption)

@@ -38,12 +38,16 @@ _COMMON = frozenset({"repository", "domain_uuid", "state", "id", "token", "run"}
 _USED = {
     "staged": _COMMON
     | {"domain_name", "disks", "skipped", "checkpoints", "full", "full_every_days", "full_every_increments", "max_age"}
-    | {"lease", "socket", "status_file"},
+    | {"lease", "socket", "status_file", "encryption"},
     "present": _COMMON | {"domain_name", "disks", "skipped", "images", "files", "versions", "consistency"},
     "absent": _COMMON | {"staging", "break_lock"},
 }
 # Defaults that are no choice of the caller's; Ansible fills in those of suboptions as well.
-_UNSET: Params = {"lease": 3600, "consistency": {"frozen": False, "freeze_seconds": 0.0, "paused": False}}
+_UNSET: Params = {
+    "lease": 3600,
+    "encryption": "none",
+    "consistency": {"frozen": False, "freeze_seconds": 0.0, "paused": False},
+}
 
 
 def use_case(params: Params, *, check: bool) -> Outcome:
@@ -76,6 +80,7 @@ def _staged(params: Params) -> StagedRequest:
             full=params["full"],
             full_every_days=params["full_every_days"],
             full_every_increments=params["full_every_increments"],
+            encryption=params["encryption"],
         ),
         max_age=params["max_age"],
         lease=params["lease"],

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import (
     Consistency,
@@ -90,6 +91,7 @@ def disk_to_json(disk: ManifestDisk) -> Json:
         "bytes_copied": disk.bytes_copied,
         "digest": disk.digest,
         "digests": disk.digests,
+        "encryption": disk.encryption,
     }
 
 
@@ -110,6 +112,7 @@ def disk_from_json(fields: Fields) -> ManifestDisk:
         bytes_copied=fields.integer("bytes_copied", 0),
         digest=fields.text("digest", ""),
         digests=fields.text("digests", ""),
+        encryption=fields.text("encryption", NONE),
     )
 
 

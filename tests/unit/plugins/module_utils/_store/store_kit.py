@@ -66,7 +66,15 @@ def domain_disk(name: str = "vda", bitmap_problem: str = "", **changes: t.Any) -
     return DomainDisk(name, identity(name, **changes), bitmap_problem)
 
 
-def image(name: str, day: int, parent: int = 0, chain: int = 0, bitmap: bool = True, **changes: t.Any) -> ManifestDisk:
+def image(
+    name: str,
+    day: int,
+    parent: int = 0,
+    chain: int = 0,
+    bitmap: bool = True,
+    encryption: str = "none",
+    **changes: t.Any,
+) -> ManifestDisk:
     """Return the entry of a disk's image of that day; with a parent it is an increment of that day's."""
     return ManifestDisk(
         name=name,
@@ -80,6 +88,7 @@ def image(name: str, day: int, parent: int = 0, chain: int = 0, bitmap: bool = T
         incremental=checkpoint_of(parent) if parent else "",
         bitmap=bitmap,
         stored_size=10,
+        encryption=encryption,
     )
 
 

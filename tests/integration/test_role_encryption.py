@@ -1,0 +1,73 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role ``backup`` with encryption: turned on, an increment, and the lines of the README that read such a chain."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import subprocess
+
+from demo.readme import block
+from integration import virt_kit as kit
+from integration.playbook import Ended, play, play_one
+from integration.protection import FULL, INCREMENTAL
+from lab.disks import KIB, MIB, Disk
+from lab.domains import Domains
+from lab.tools import same_content
+
+SECRET = "Kq9x0x7-winter"
+
+
+def test_the_role_encrypts_and_the_lines_of_the_readme_restore(domains: Domains, workdir: pathlib.Path) -> None:
+    domain = domains(Disk("vda", size=16 * MIB))
+    kit.run("backup_repository", path=str(workdir / "repository"))
+    secret = workdir / "secret"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    options = {"backup_domain": domain.name, "backup_repository": str(workdir / "repository")}
+    encrypted = {**options, "backup_encryption_secret_file": str(secret), "backup_encryption_iter_time": 10}
+
+    def back_up(number: int, **variables: object) -> tuple[Ended, pathlib.Path]:
+        domain.write("vda", number * MIB, 256 * KIB, pattern=number)
+        return play_one(workdir, "-vvv", **variables), domain.frozen_copy("vda", name=str(number))
+
+    (clear, _), (full, _), (increment, truth) = back_up(1, **options), back_up(2, **encrypted), back_up(3, **encrypted)
+    assert [ended.levels["vda"] for ended in (clear, full, increment)] == [FULL, FULL, INCREMENTAL]
+    assert full.result["disks"][0]["reason"] == "the encryption of the images changed from none to luks"
+    for ended, kind in ((clear, "none"), (full, "luks"), (increment, "luks")):
+        manifest = pathlib.Path(ended.result["path"]) / "manifest.json"
+        assert [disk["encryption"] for disk in json.loads(manifest.read_text())["disks"]] == [kind]
+        assert SECRET not in ended.output
+        assert SECRET not in "".join(path.read_text() for path in manifest.parent.glob("*.json"))
+    restored = workdir / "restored.qcow2"
+    script = restore_script(pathlib.Path(increment.result["path"]), full.result["restore_point"], secret, restored)
+    subprocess.run(["sh", "-eu"], input=script, check=True, text=True)
+    assert same_content(restored, truth) == ""
+    back_to_clear = play_one(workdir, **options)
+    assert back_to_clear.result["disks"][0]["reason"] == "the encryption of the images changed from luks to none"
+
+
+def test_a_secret_beside_compression_leaves_nothing(domains: Domains, workdir: pathlib.Path) -> None:
+    domain = domains(Disk("vda", size=16 * MIB))
+    repository = workdir / "repository"
+    kit.run("backup_repository", path=str(repository))
+    options = {"backup_domain": domain.name, "backup_repository": str(repository), "backup_compression": "zstd"}
+    refused = play(workdir, "-vvv", hv={**options, "backup_encryption_secret": SECRET})["hv"]
+    assert refused.failed
+    assert "QEMU stores compressed clusters unencrypted" in refused.result["reason"]
+    assert SECRET not in refused.output
+    assert not domain.has_job()
+    assert not list(repository.glob("*/*/vda*"))
+
+
+def restore_script(point: pathlib.Path, base: str, secret: pathlib.Path, restored: pathlib.Path) -> str:
+    """Return the README's lines with the ids, the secret and the target of this test in the place of its own."""
+    ids = {"20261124T021500Z-51c2": point.name, "20261123T135836Z-9f42": base}
+    text = "\n".join(block("restore-encrypted"))
+    text = re.sub("|".join(ids), lambda found: ids[found.group()], text)
+    text = text.replace("/srv/backup/by-name/web", str(point.parent)).replace("/etc/virt-backup/secret", str(secret))
+    return text.replace("/var/lib/libvirt/images/web.qcow2", str(restored))
