@@ -169,6 +169,7 @@ options:
     description:
       - The absolute path of a JSON file that tells how far the copies are. Replaced at most once a second, and at the
         end.
+      - M(virt.backup.virt_backup_info) reads it, and describes it in RV(virt.backup.virt_backup_info#module:progress).
       - Its key C(updated) is a UTC time and serves as a sign of life.
       - Its directory must exist. That it can't be written later on does not end the copy.
     type: str

@@ -29,8 +29,15 @@ options:
       - Whether RV(xml) holds the secrets of the domain, such as a VNC password. Use C(no_log) on the task then.
     type: bool
     default: false
+  status_file:
+    description:
+      - The O(virt.backup.nbd_extract#module:status_file) of a copy, on the host where this module runs. What it says is
+        returned as RV(progress).
+    type: str
+    default: ""
 seealso:
   - module: virt.backup.virt_backup
+  - module: virt.backup.nbd_extract
   - module: virt.backup.virt_checkpoint_info
 """
 
@@ -43,6 +50,12 @@ EXAMPLES = r"""
 - name: Show the disks that cannot be incremental, with the reason
   ansible.builtin.debug:
     msg: "{{ web.disks | rejectattr('checkpoint') | items2dict('name', 'checkpoint_reason') }}"
+
+- name: See how far a copy is that another task started
+  virt.backup.virt_backup_info:
+    domain: web
+    status_file: /run/virt-backup/web.json
+  register: copying
 
 - name: List the domains of a hypervisor
   virt.backup.virt_backup_info:
@@ -293,6 +306,40 @@ versions:
     libvirt: 9.0.0
     qemu: 7.2.22
     libvirt_python: 9.0.0
+progress:
+  description: How far the copy is that writes O(status_file), null when that file does not exist (yet).
+  returned: when O(status_file) is given
+  type: dict
+  contains:
+    updated:
+      description: The UTC time when this was written. It is written each second while a copy runs.
+      returned: success
+      type: str
+      sample: "2026-11-23T02:15:07+00:00"
+    images:
+      description:
+        - For each image its C(dest), C(state) (V(copying), V(done), V(unchanged) or V(failed)), C(bytes_done) (the
+          place on the disk up to which all is done), C(bytes_total) (the disk's size), C(bytes_copied) (what was stored
+          as data) and C(rate) (bytes copied per second, over the last ten seconds).
+      returned: success
+      type: list
+      elements: dict
+      sample:
+        - dest: /backup/web/tuesday/vda.qcow2
+          state: copying
+          bytes_done: 4294967296
+          bytes_total: 10737418240
+          bytes_copied: 104857600
+          rate: 52428800
+    total:
+      description: The sums over all images.
+      returned: success
+      type: dict
+      sample:
+        bytes_done: 4294967296
+        bytes_total: 10737418240
+        bytes_copied: 104857600
+        rate: 52428800
 features:
   description: What the hypervisor announces.
   returned: success
@@ -322,13 +369,16 @@ def main() -> t.NoReturn:
             **libvirt_spec(),
             "domain": {"type": "str", "aliases": ["guest"]},
             "secure": {"type": "bool", "default": False},
+            "status_file": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     options = module.params
     run_module(
         module,
-        lambda: backup_info(options["uri"], options["domain"] or "", secure=options["secure"]),
+        lambda: backup_info(
+            options["uri"], options["domain"] or "", secure=options["secure"], status_file=options["status_file"]
+        ),
     )
 
 

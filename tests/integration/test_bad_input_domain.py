@@ -114,6 +114,8 @@ BACKUP_INFO = [
     Case("domain unknown", {"domain": "nobody"}, "domain", "nobody", "it has: "),
     Case("uri of nothing", {"uri": "nosuch:///system"}, "uri", "nosuch:///system", "check that libvirtd"),
     Case("uri empty", {"uri": ""}, "uri", "''", "qemu:///system"),
+    Case("status_file relative", {"status_file": "a"}, "status_file", "'a'", "give the full path"),
+    Case("status_file of nothing", {"status_file": "/etc/hosts"}, "status_file", "/etc/hosts", "a running nbd_extract"),
 ]
 
 ROWS = bad_input.rows(

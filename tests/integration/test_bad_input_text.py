@@ -64,6 +64,7 @@ TEXTS = [
     ("virt_checkpoint_info", {"name": "*"}, "name"),
     ("virt_backup_info", {"uri": "*"}, "uri"),
     ("virt_backup_info", {"domain": "*"}, "domain"),
+    ("virt_backup_info", {"status_file": "/*"}, "status_file"),
     ("nbd_extract", image(uri="nbd+unix:///d?socket=/*"), "images[0].uri"),
     ("nbd_extract", image(dest="/*"), "images[0].dest"),
     ("nbd_extract", increment(bitmap="*"), "images[0].bitmap"),

@@ -212,6 +212,7 @@ def test_checkpoint_absent_with_children(domain: LabDomain) -> None:
     [
         ("virt_backup_info", {}),
         ("virt_backup_info", {"secure": True}),
+        ("virt_backup_info", {"status_file": "/nonexistent/not-begun.json"}),
         ("virt_checkpoint_info", {}),
         ("virt_checkpoint_info", {"size": True}),
         ("virt_checkpoint_info", {"name": "ck1"}),

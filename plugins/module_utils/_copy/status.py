@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import json
@@ -20,6 +21,8 @@ if t.TYPE_CHECKING:
 
 FORMAT = 1
 INTERVAL = 1.0
+RECENT = 10.0
+"""Seconds over which the rate is taken: long enough to be calm, short enough to tell how it goes now."""
 
 
 class Progress(t.NamedTuple):
@@ -35,6 +38,13 @@ class Progress(t.NamedTuple):
     bytes_copied: int
 
 
+class _Sample(t.NamedTuple):
+    """What each image had copied at a moment, by its dest."""
+
+    moment: float
+    copied: dict[str, int]
+
+
 class StatusFile:
     """Writes the progress to ``path``, or nowhere when that is empty. ``updated`` is a sign of life for who waits.
 
@@ -45,6 +55,7 @@ class StatusFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._written = float("-inf")
+        self._samples: collections.deque[_Sample] = collections.deque()
 
     def write(self, images: Sequence[Progress], *, now: bool = False) -> None:
         """Write if the last time was at least a second ago, or ``now``."""
@@ -52,7 +63,7 @@ class StatusFile:
             return
         self._written = time.monotonic()
         updated = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        content = {"format": FORMAT, "updated": updated, "images": [image._asdict() for image in images]}
+        content = {"format": FORMAT, "updated": updated, **self._content(images)}
         folder, name = os.path.split(self._path)
         new = os.path.join(folder, f".{name}.{os.getpid()}.new")
         try:
@@ -63,3 +74,19 @@ class StatusFile:
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(new)
+
+    def _content(self, images: Sequence[Progress]) -> dict[str, t.Any]:
+        """Return the images and their sums, each with its rate in bytes copied per second of the recent past."""
+        now = _Sample(self._written, {image.dest: image.bytes_copied for image in images})
+        self._samples.append(now)
+        while len(self._samples) > 2 and self._samples[1].moment <= now.moment - RECENT:
+            self._samples.popleft()
+        then = self._samples[0]
+        seconds = now.moment - then.moment
+
+        def rate(image: Progress) -> int:
+            return round((image.bytes_copied - then.copied.get(image.dest, 0)) / seconds) if seconds > 0 else 0
+
+        told = [{**image._asdict(), "rate": rate(image)} for image in images]
+        sums = ("bytes_done", "bytes_total", "bytes_copied", "rate")
+        return {"images": told, "total": {name: sum(image[name] for image in told) for name in sums}}

@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._copy.status import FORMAT as STATUS_FORMAT
 from ansible_collections.virt.backup.plugins.module_utils._decide.capability import why_no_backup, why_not_by_default
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
+    check_absolute,
     check_checkpoint_name,
     check_given,
     check_printable,
@@ -24,6 +26,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.backup_report imp
 from ansible_collections.virt.backup.plugins.module_utils._run.checkpoint import checkpoint_result
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
 from ansible_collections.virt.backup.plugins.module_utils._run.state_files import state_files
+from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json
 from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
 
 if t.TYPE_CHECKING:
@@ -53,20 +56,40 @@ def checkpoint_info(uri: str, domain: str, *, name: str, size: bool) -> Outcome:
     return Outcome(False, {"checkpoints": found})
 
 
-def backup_info(uri: str, domain: str, *, secure: bool) -> Outcome:
-    """Return what a backup would meet: of one domain, or (without one) the list of the hypervisor's domains."""
+def backup_info(uri: str, domain: str, *, secure: bool, status_file: str = "") -> Outcome:
+    """Return what a backup would meet: of one domain, or (without one) the list of the hypervisor's domains.
+
+    With ``status_file`` also how far the copy that writes it is.
+    """
     check_given("uri", uri, _URI)
     check_printable("domain", domain)
+    progress = {"progress": _progress(status_file)} if status_file else {}
     with connect(uri) as hypervisor:
         result: dict[str, t.Any] = {
             "versions": hypervisor.versions(),
             "features": {"incremental_backup": hypervisor.supports_backup()},
+            **progress,
         }
         if domain:
             result.update(_domain_info(hypervisor, hypervisor.domain(domain), secure=secure))
         else:
             result["domains"] = [_brief(handle) for handle in hypervisor.domains()]
     return Outcome(False, result)
+
+
+def _progress(path: str) -> dict[str, t.Any] | None:
+    """Return what ``nbd_extract`` last wrote into its status file, or ``None`` as long as it wrote nothing."""
+    check_absolute("status_file", path)
+    remedy = "give the status_file of a running nbd_extract"
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return None
+    except NotJson as error:
+        raise InputError("status_file", path, f"can't be understood: {error.message.rstrip('.')}", remedy) from error
+    if content.get("format") != STATUS_FORMAT or not {"updated", "images", "total"} <= content.keys():
+        raise InputError("status_file", path, "is not a status file of this version", remedy)
+    return {name: content[name] for name in ("updated", "images", "total")}
 
 
 def _brief(handle: DomainHandle) -> dict[str, t.Any]:

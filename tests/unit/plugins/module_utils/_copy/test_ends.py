@@ -293,13 +293,30 @@ def test_the_status_file_is_replaced_at_most_once_a_second(tmp_path: Path, monke
         file.write([Progress("/a", "copying", position, 10, 0)])
     content = json.loads(path.read_text())
     assert content["images"] == [
-        {"dest": "/a", "state": "copying", "bytes_done": 2, "bytes_total": 10, "bytes_copied": 0}
+        {"dest": "/a", "state": "copying", "bytes_done": 2, "bytes_total": 10, "bytes_copied": 0, "rate": 0}
     ]
     assert content["format"] == 1
     assert datetime.datetime.fromisoformat(content["updated"]).utcoffset() == datetime.timedelta(0)
     file.write([], now=True)
     assert json.loads(path.read_text())["images"] == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    path = tmp_path / "status.json"
+    file = StatusFile(str(path))
+    told = []
+    for second in range(31):
+        now = float(second)
+        fast = 100 * min(second, 20)
+        file.write([Progress("/a", "copying", fast, 4000, fast), Progress("/b", "copying", second, 50, second)])
+        content = json.loads(path.read_text())
+        told.append((*(image["rate"] for image in content["images"]), content["total"]["rate"]))
+    assert (told[0], told[1], told[20]) == ((0, 0, 0), (100, 1, 101), (100, 1, 101))
+    assert (told[25], told[30]) == ((50, 1, 51), (0, 1, 1))
+    assert content["total"] == {"bytes_done": 2030, "bytes_total": 4050, "bytes_copied": 2030, "rate": 1}
 
 
 def test_no_status_file_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
