@@ -22,7 +22,9 @@ import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils import _nbd
 from ansible_collections.virt.backup.plugins.module_utils._copy import plan, qcow2, qcow2_format, source, transfer
+from ansible_collections.virt.backup.plugins.module_utils._copy.ends import Means
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2 import Qcow2File
+from ansible_collections.virt.backup.plugins.module_utils._copy.qemu_file import QemuFile
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import Extent, Run
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
@@ -97,6 +99,33 @@ def zeroed(place: Path) -> None:
 
 def leave_zeroes_out(patch: Patch) -> None:
     patch.setattr(Qcow2File, "zero", lambda *_args: None)
+
+
+def zeroed_through_qemu(place: Path) -> None:
+    """The same, where QEMU writes the image: it knows no backing image there, so a trimmed cluster is one it forgets."""
+    base = nbd.create(place / "base.qcow2", MIB)
+    nbd.qemu_io(base, f"write -q -P 0x11 0 {MIB}")
+    fd = os.open(place / "image.qcow2", os.O_RDWR | os.O_CREAT)
+    end = QemuFile(fd, MIB, "base.qcow2", "qcow2", Means("none", None, 10.0, threading.Event()))
+    try:
+        end.write(0, memoryview(bytearray(NEW * CLUSTER)))
+        end.zero(CLUSTER, 2 * CLUSTER)
+        end.settled(MIB)
+        end.finish()
+    finally:
+        end.close()
+        os.close(fd)
+    nbd.run("qemu-img", "check", "-q", place / "image.qcow2")  # says nothing of this fault
+    shows(place, NEW * CLUSTER + bytes(CLUSTER) + OLD * (MIB - 2 * CLUSTER))
+
+
+def trim_for_zero(patch: Patch) -> None:
+    def zero(self: t.Any, offset: int, length: int) -> None:
+        cookie = self._nbd.aio_trim(length, offset)
+        while not self._nbd.aio_command_completed(cookie):
+            self._nbd.poll(1000)
+
+    patch.setattr(_nbd.Target, "zero", zero)
 
 
 def odd_size(place: Path) -> None:
@@ -341,6 +370,7 @@ def write_through(patch: Patch) -> None:
 
 TRAPS = (
     Trap("zero-left-out", zeroed, leave_zeroes_out, "Content mismatch at offset 0"),
+    Trap("trim-for-zero", zeroed_through_qemu, trim_for_zero, "Content mismatch at offset 65536"),
     Trap("size-rounded-down", odd_size, round_sizes_down, "mismatch at offset 1048576"),
     Trap("extent-longer-than-asked", overshoot, take_extents_as_told, "Leaked cluster"),
     Trap("contexts-of-two-lengths", two_speeds, advance_by_the_longest, "Content mismatch"),
