@@ -174,21 +174,32 @@ class Connection:
 
 
 class Target(Connection):
-    """A connection that is written to. Every call returns when the server has done it."""
+    """A connection that is written to. Every call returns when the server has done it.
+
+    ``smallest`` is what offsets and lengths are multiples of; ``zeroes`` tells whether the server can zero by itself.
+    """
 
     def __init__(self, uri: str, timeout: float, cancel: threading.Event) -> None:
         super().__init__(uri, (), timeout, cancel)
+        self.read_only: bool = self._call(self._nbd.is_read_only)
+        self.zeroes: bool = self._call(self._nbd.can_zero)
+        self._flushes: bool = self._call(self._nbd.can_flush)
+        minimum: int = self._call(self._nbd.get_block_size, nbd.SIZE_MINIMUM)
+        self.smallest = minimum or 1
 
     def write(self, offset: int, data: memoryview) -> None:
         """Store the bytes."""
-        buffer = nbd.Buffer.from_buffer(data)
-        self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_pwrite, buffer, offset))
+        for start in range(0, len(data), self.largest_read):
+            buffer = nbd.Buffer.from_buffer(data[start : start + self.largest_read])
+            self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_pwrite, buffer, offset + start))
 
-    def zero(self, offset: int, length: int) -> None:
-        """Make the range read as zero. Never by unmapping, which in an image with a backing file would show that."""
-        cookie = self._call(self._nbd.aio_zero, length, offset, flags=nbd.CMD_FLAG_NO_HOLE)
+    def zero(self, offset: int, length: int, *, unmap: bool = False) -> None:
+        """Make the range read as zero; by unmapping only where no backing file can show through instead."""
+        flags = 0 if unmap else nbd.CMD_FLAG_NO_HOLE
+        cookie = self._call(self._nbd.aio_zero, length, offset, flags=flags)
         self._wait(self._nbd.aio_command_completed, cookie)
 
     def flush(self) -> None:
-        """Make durable what was written before."""
-        self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_flush))
+        """Make durable what was written before. A server that has no flush promises nothing, and says no more."""
+        if self._flushes:
+            self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_flush))

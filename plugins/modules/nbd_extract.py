@@ -66,6 +66,12 @@ options:
       dest:
         description:
           - The absolute path of the image. Its directory must exist.
+          - Or a block device, or the NBD URI of an export that can be written. These are overwritten in place, need
+            O(images[].format=raw) and, unless their O(images[].record) says that they hold just this image, O(force).
+          - What is written in place can't be atomic. When the call fails, its content is undefined, and the error
+            says so.
+          - A block device is opened exclusively; one that is mounted or otherwise in use is refused, and so is one
+            that is smaller than the disk. What lies beyond the end of the disk stays as it is.
         type: str
         required: true
       format:
@@ -101,6 +107,15 @@ options:
         description:
           - A name for the moment that is read, such as the name of the checkpoint that was made with the backup.
           - It is recorded beside the image. Only with it can a second run find that the image is already there.
+        type: str
+        default: ""
+      record:
+        description:
+          - The absolute path of the record of a O(images[].dest) that is a block device or an NBD URI, which has no
+            place beside it. The directory must exist.
+          - Only with it, and with O(images[].source_id), can a second run find that the image is already there. It
+            tells what was written last by this module, not whether somebody else wrote since.
+          - The record of a file is always beside it, and it is an error to give this for one.
         type: str
         default: ""
   connections:
@@ -231,6 +246,14 @@ EXAMPLES = r"""
   virt.backup.nbd_extract:
     images: "{{ disks | virt.backup.extract_images('wednesday') }}"
     rate_limit: 104857600
+
+- name: Overwrite a logical volume with a disk
+  virt.backup.nbd_extract:
+    images:
+      - uri: nbd+unix:///vda?socket=/run/virt-backup/web.sock
+        dest: /dev/vg/web
+        format: raw
+    force: true
 """
 
 RETURN = r"""
@@ -267,6 +290,13 @@ images:
       type: str
       returned: success
       sample: none
+    atomic:
+      description:
+        - Whether the image got its name only when it was complete.
+        - It is V(false) for a block device or an NBD export, whose old content is gone from the first write on.
+      type: bool
+      returned: success
+      sample: true
     source_id:
       description: The O(images[].source_id) of the image.
       type: str
@@ -290,7 +320,7 @@ images:
       returned: success
       sample: 1048576
     bytes_stored:
-      description: How many bytes the file takes on its file system.
+      description: How many bytes the file takes on its file system, C(0) for what is written in place.
       type: int
       returned: success
       sample: 209981440
@@ -334,6 +364,7 @@ def argument_spec() -> dict[str, t.Any]:
         "backing_file": {"type": "str", "default": ""},
         "backing_format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
         "source_id": {"type": "str", "default": ""},
+        "record": {"type": "str", "default": ""},
     }
     encryption = {
         "secret_file": {"type": "str", "default": ""},

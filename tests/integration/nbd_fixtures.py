@@ -105,10 +105,10 @@ def qemu_nbd(image: Path, *options: str, image_format: str = "qcow2", export: st
 
 
 @contextlib.contextmanager
-def nbdkit(folder: Path, *arguments: str | Path) -> t.Iterator[Server]:
+def nbdkit(folder: Path, *arguments: str | Path, writable: bool = False) -> t.Iterator[Server]:
     """Serve with nbdkit: ``arguments`` are filters, the plugin and its parameters. Ready on entry."""
     socket, pid_file = folder / "nbdkit.sock", folder / "nbdkit.pid"
-    run("nbdkit", "-r", "-U", socket, "-P", pid_file, *arguments)
+    run("nbdkit", *(() if writable else ("-r",)), "-U", socket, "-P", pid_file, *arguments)
     with _running(pid_file, socket, signal.SIGKILL) as server:
         yield server
 

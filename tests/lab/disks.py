@@ -88,7 +88,7 @@ class Attached:
             create_image(disk, self.image)
         if disk.kind == "block":
             self._make_room()
-            self.loop = _loop_device(self.image)
+            self.loop = attach_loop(self.image)
         elif disk.kind == "nbd":
             self._make_room()
             self._serve()
@@ -154,7 +154,7 @@ class Attached:
         return ""
 
 
-def _loop_device(image: pathlib.Path) -> str:
+def attach_loop(image: pathlib.Path) -> str:
     """Attach a loop device. Others on this machine do too, so a free one may be gone when losetup takes it."""
     found: list[str] = []
 

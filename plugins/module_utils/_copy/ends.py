@@ -11,10 +11,24 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+
 if t.TYPE_CHECKING:
     import threading
 
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
+
+
+class EndError(BackupError):
+    """An end could not be written, in the words of whoever said so. The caller knows which parameter it belongs to."""
+
+
+class EndUnfit(BackupError):
+    """What is to be overwritten can't take the disk: what is wrong with it, and what to do."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
 
 
 class Means(t.NamedTuple):
@@ -27,10 +41,11 @@ class Means(t.NamedTuple):
     encryption: Encryption | None
     timeout: float
     cancel: threading.Event
+    connections: int = 1
 
 
 class End(t.Protocol):
-    """Where the content of one image goes: a file that is open and empty.
+    """Where the content of one image goes: a file that is open and empty, or what is overwritten in place.
 
     ``write``, ``zero`` and ``settled`` come from several threads. Offsets are whole clusters; so are lengths, but for
     zeroes that end with the disk. No cluster is named twice.

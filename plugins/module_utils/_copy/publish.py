@@ -30,7 +30,7 @@ from ansible_collections.virt.backup.plugins.module_utils._durable import sync_d
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
 
-_LIST_BUFFER = 256 * 1024
+LIST_BUFFER = 256 * 1024
 
 
 class Attributes(t.NamedTuple):
@@ -56,7 +56,33 @@ def beside(dest: str) -> tuple[str, str, str]:
     return dest, record_path(dest), digests_path(dest)
 
 
-class Draft:
+class Draft(t.Protocol):
+    """What an image is until it is complete. ``fd`` is where to write, or -1 if that is no file of this machine."""
+
+    fd: int
+    begun: bool
+    """Whether old content was destroyed: then a failure leaves something undefined."""
+
+    def begin(self) -> None:
+        """Get ready for the first write; called when all is known to fit."""
+
+    def sync(self) -> tuple[int, int]:
+        """Sync the content; return how many bytes it takes on its file system, and the length of the file."""
+
+    def close(self) -> None:
+        """Close, and remove what was not published."""
+
+    def open_digests(self) -> t.BinaryIO | None:
+        """Return the file for the digests of the image, or ``None`` where none is kept."""
+
+    def write_record(self, record: Record) -> None:
+        """Write the record, and sync it and the digests."""
+
+    def publish(self) -> None:
+        """Give everything its name, durably."""
+
+
+class FileDraft:
     """The new image and its record, on their way to their names. Leaving the context removes what was not published."""
 
     def __init__(self, dest: str, attributes: Attributes) -> None:
@@ -69,7 +95,17 @@ class Draft:
         self._list = os.path.join(folder, f".{os.path.basename(digests_path(dest))}.part-{token}")
         self._digests: t.BinaryIO | None = None
         self._attributes = attributes
-        self.fd = _create(self._image, attributes)
+        self.fd = create(self._image, attributes)
+        self.begun = False
+
+    def begin(self) -> None:
+        """Nothing to do: the file is new."""
+
+    def sync(self) -> tuple[int, int]:
+        """Sync the image; return how many bytes it takes on its file system, and its length."""
+        os.fsync(self.fd)
+        stat = os.fstat(self.fd)
+        return stat.st_blocks * 512, stat.st_size
 
     def close(self) -> None:
         """Close the image, and remove the files that still have their first names."""
@@ -85,8 +121,8 @@ class Draft:
 
     def open_digests(self) -> t.BinaryIO:
         """Return the file for the digests of the image, buffered: what goes there are many small pieces."""
-        fd = _create(self._list, self._attributes)
-        self._digests = os.fdopen(fd, "wb", buffering=_LIST_BUFFER)
+        fd = create(self._list, self._attributes)
+        self._digests = os.fdopen(fd, "wb", buffering=LIST_BUFFER)
         return self._digests
 
     def write_record(self, record: Record) -> None:
@@ -94,7 +130,7 @@ class Draft:
         if self._digests:
             self._digests.flush()
             os.fsync(self._digests.fileno())
-        fd = _create(self._record, self._attributes)
+        fd = create(self._record, self._attributes)
         with open(fd, "w", encoding="utf-8") as file:
             json.dump(record.as_dict(), file, indent=2, sort_keys=True)
             file.write("\n")
@@ -130,7 +166,7 @@ class Draft:
         sync_directory(self._folder)
 
 
-def _create(path: str, attributes: Attributes) -> int:
+def create(path: str, attributes: Attributes) -> int:
     """Create a file that nobody else can open before it has its owner and mode."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

@@ -23,6 +23,7 @@ import threading
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import qcow2_format as form
+from ansible_collections.virt.backup.plugins.module_utils._copy.data_file import DataFile
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, TABLE, round_up
 
@@ -57,6 +58,7 @@ class Qcow2File:
         compress: Callable[[memoryview], bytes | None] | None = None,
     ) -> None:
         self._fd = fd
+        self._data = DataFile(fd)
         self._size = round_up(size, 512)
         self._backing = backing
         self._compression = compression
@@ -73,7 +75,7 @@ class Qcow2File:
             with self._lock:
                 host = self._room.take(len(data))
                 self._map_data(offset, host, len(data))
-            write_all(self._fd, data, host)
+            self._data.write(data, host)
             return
         for start in range(0, len(data), CLUSTER):
             self._write_compressed(offset + start, data[start : start + CLUSTER])
@@ -128,7 +130,7 @@ class Qcow2File:
                 host = self._room.take_bytes(len(packed))
                 table, index = self._table(offset)
                 table[index] = form.compressed_entry(host, len(packed))
-        write_all(self._fd, cluster if packed is None else packed, host)
+        self._data.write(cluster if packed is None else packed, host)
 
     def _map_data(self, offset: int, host: int, length: int) -> None:
         table, first = self._table(offset)

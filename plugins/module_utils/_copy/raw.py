@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
+from ansible_collections.virt.backup.plugins.module_utils._copy.data_file import DataFile
 
 
 class RawFile:
     """A new raw file of exactly ``size`` bytes. Fulfils :class:`~.ends.End`."""
 
     def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
+        self._data = DataFile(fd)
         self._size = size
         os.ftruncate(fd, size)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write, up to the end of the disk."""
-        write_all(self._fd, data[: self._size - offset], offset)
+        self._data.write(data[: self._size - offset], offset)
 
     def zero(self, start: int, end: int) -> None:
         """Nothing to do: what was never written to a new file is a hole and reads as zero."""

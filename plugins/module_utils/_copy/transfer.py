@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import threading
 import time
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.crew import FirstError
-from ansible_collections.virt.backup.plugins.module_utils._copy.ends import Means
+from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndError, EndUnfit, Means
 from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Job, Worker
 from ansible_collections.virt.backup.plugins.module_utils._copy.pace import DEPTH, LONE_DEPTH, Budget, Pace
 from ansible_collections.virt.backup.plugins.module_utils._copy.registry import open_end
@@ -38,6 +37,7 @@ from ansible_collections.virt.backup.plugins.module_utils._nbd import (
 )
 
 if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._copy.ends import End
     from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Draft
     from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
@@ -76,13 +76,20 @@ class Transfer:
     """
 
     def __init__(
-        self, parameter: str, image: ImageRequest, export: str, settings: Settings, draft: Draft | None = None
+        self,
+        parameter: str,
+        image: ImageRequest,
+        export: str,
+        settings: Settings,
+        draft: Draft | None = None,
+        written_to: str = "",
     ) -> None:
         self.image = image
         self.draft = draft
         self.record: Record | None = None
         self._parameter = parameter
         self._export = export
+        self._written_to = written_to
         self._settings = settings
         self._cancel = threading.Event()
         self._enough = threading.Event()
@@ -107,6 +114,8 @@ class Transfer:
         """Connect, ask for the extents and read nothing."""
         first = self._connect_first()
         try:
+            if self.draft is not None:
+                self._open_end(self.draft.fd, first.size).close()
             reads = zeroes = 0
             source = self._source(first, first)
             for start, end, zero in source.segments():
@@ -131,33 +140,44 @@ class Transfer:
         try:
             scanner = self._connect_scanner(first)
             source = self._source(first, scanner)
-            settings = self._settings
-            means = Means(settings.compression, settings.encryption, settings.timeout, self._cancel)
-            explicit = bool(self.image.bitmap)
-            with contextlib.closing(open_end(self.draft.fd, first.size, self.image, means)) as end:
+            explicit, checksum = bool(self.image.bitmap), self._settings.checksum
+            with contextlib.closing(self._open_end(self.draft.fd, first.size)) as end:
                 self._job = Job(
                     source.tasks(),
                     end,
                     first.size,
                     explicit_zeroes=explicit,
-                    checksum=settings.checksum,
+                    checksum=checksum,
                     digests=self._open_digests(self.draft),
                 )
+                self.draft.begin()
                 self._work(self._job, first)
                 end.finish()
-            os.fsync(self.draft.fd)
+            stored = self.draft.sync()
         except NbdError as error:
             raise self._failed(error) from error
-        except ToolError as error:
-            raise StateError(f"{self._parameter}.dest: {self.image.dest!r} was not written: {error.message}") from error
+        except (EndError, ToolError) as error:
+            raise self._not_written(error.message.rstrip(".")) from error
         except OSError as error:
-            problem = f"writing {self.image.dest!r} failed: {error.strerror}; what had that name before is untouched"
-            raise StateError(f"{self._parameter}.dest: {problem}.") from error
+            raise self._not_written(str(error.strerror)) from error
         finally:
             first.close()
             if scanner is not first:
                 scanner.close()
-        self.record = self._make_record(self._job, source.extents, time.monotonic() - began)
+        self.record = self._make_record(self._job, source.extents, time.monotonic() - began, stored)
+
+    def _open_end(self, fd: int, size: int) -> End:
+        """Return the end; raises :class:`InputError` for one that can't take the disk."""
+        settings = self._settings
+        means = Means(settings.compression, settings.encryption, settings.timeout, self._cancel, settings.connections)
+        try:
+            return open_end(fd, size, self.image, means)
+        except EndUnfit as error:
+            raise InputError(f"{self._parameter}.dest", self.image.dest, error.message, error.remedy) from error
+        except EndError as error:
+            remedy = "check that the server runs, serves this export and lets this user in"
+            problem = f"can't be opened: {error.message}"
+            raise InputError(f"{self._parameter}.dest", self.image.dest, problem, remedy) from error
 
     def _open_digests(self, draft: Draft) -> t.BinaryIO | None:
         """Return the file for the list of digests, or ``None`` for an encrypted image.
@@ -259,14 +279,15 @@ class Transfer:
         return connection
 
     def _failed(self, error: BackupError) -> StateError:
-        outcome = f"{self.image.dest!r} was not written"
+        outcome = f"{self.image.dest!r} {'is incomplete' if self.image.place.in_place else 'was not written'}"
         return StateError(f"{self._parameter}.uri: reading from {self.image.uri!r} failed: {error.message}; {outcome}.")
 
-    def _make_record(self, job: Job, extents: int, seconds: float) -> Record:
-        if self.draft is None:
-            raise AssertionError("Contract violation: no draft")
+    def _not_written(self, said: str) -> StateError:
+        outcome = "" if self.image.place.in_place else "; what had that name before is untouched"
+        return StateError(f"{self._parameter}.dest: writing {self.image.dest!r} failed: {said}{outcome}.")
+
+    def _make_record(self, job: Job, extents: int, seconds: float, stored: tuple[int, int]) -> Record:
         totals = job.totals()
-        stat = os.fstat(self.draft.fd)
         return Record(
             source_id=self.image.source_id,
             export=self._export,
@@ -279,10 +300,11 @@ class Transfer:
             size=job.size,
             bytes_copied=totals.copied,
             bytes_zeroed=totals.zeroed,
-            bytes_stored=stat.st_blocks * 512,
-            file_bytes=stat.st_size,
+            bytes_stored=stored[0],
+            file_bytes=stored[1],
             extents=extents,
             seconds=round(seconds, 3),
             digest=totals.digest,
             encryption=self.image.encryption,
+            written_to=self._written_to,
         )

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
+from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 
 RECORD_FORMAT = 1
 
@@ -29,6 +30,8 @@ class ImageRequest:
     backing_format: str = "qcow2"
     source_id: str = ""
     encryption: str = NONE
+    record: str = ""
+    place: Place = Place.FILE
 
     @property
     def level(self) -> Level:
@@ -41,6 +44,7 @@ class Record:
     """What ``vda.json`` beside ``vda.qcow2`` says: which moment of which export the image is, and its totals.
 
     ``size`` is the export's in bytes, ``bytes_stored`` what the file takes on disk, ``file_bytes`` its length.
+    ``written_to`` names what was overwritten in place; a file has its record beside it.
     ``digest`` is empty without a checksum; ``encryption`` is ``luks`` or ``none``. ``seconds`` run from the first
     connection to the last fsync.
     """
@@ -63,6 +67,7 @@ class Record:
     digest: str
     record_format: int = RECORD_FORMAT
     encryption: str = NONE
+    written_to: str = ""
 
     def as_dict(self) -> dict[str, t.Any]:
         """Return plain data for JSON."""
@@ -79,9 +84,10 @@ class Record:
             level=Level(data["level"]),
         )
 
-    def is_of(self, image: ImageRequest, export: str) -> bool:
+    def is_of(self, image: ImageRequest, export: str, written_to: str = "") -> bool:
         """Whether it describes just the image that is asked for: same moment, same export, same kind."""
-        asked = (image.source_id, export, image.level, image.format, image.bitmap, image.backing_file, image.encryption)
+        kind = (image.level, image.format, image.bitmap, image.backing_file, image.encryption)
+        asked = (image.source_id, export, *kind, written_to)
         return bool(self.source_id) and asked == (
             self.source_id,
             self.export,
@@ -90,4 +96,5 @@ class Record:
             self.bitmap,
             self.backing_file,
             self.encryption,
+            self.written_to,
         )

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
@@ -18,17 +19,19 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.crew import run_
 from ansible_collections.virt.backup.plugins.module_utils._copy.publish import (
     Attributes,
     Draft,
-    beside,
+    FileDraft,
     digests_path,
     record_path,
 )
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress, StatusFile
-from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Settings, Transfer
+from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Forecast, Settings, Transfer
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
+from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 from ansible_collections.virt.backup.plugins.module_utils._run import extract_checks as checks
+from ansible_collections.virt.backup.plugins.module_utils._run import extract_in_place as in_place
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import (
     check_encryption,
     read_encryption,
@@ -37,7 +40,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract_report im
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_signals import noted_signals
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
     from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
@@ -49,6 +52,8 @@ and one server serves all disks of a domain."""
 
 def extract(request: ExtractRequest, check: bool) -> Outcome:
     """Extract every image that is not there yet. They get their names when all are complete."""
+    images = tuple(dataclasses.replace(image, place=in_place.find_place(image.dest)) for image in request.images)
+    request = dataclasses.replace(request, images=images)
     attributes = _check(request)
     encryption = read_encryption(request.encryption)
     check_encryption(encryption, request.compression, request.images)
@@ -57,7 +62,7 @@ def extract(request: ExtractRequest, check: bool) -> Outcome:
     ]
     settings = _settings(request, sum(target.copy for target in targets), encryption)
     if check:
-        forecasts = {target.index: _transfer(target, settings).forecast() for target in targets if target.copy}
+        forecasts = {target.index: _forecast(target, settings, attributes) for target in targets if target.copy}
         return report(targets, {}, forecasts, request)
     records = _act(request, targets, settings, attributes)
     return report(targets, records, {}, request)
@@ -68,6 +73,8 @@ def _check(request: ExtractRequest) -> Attributes:
         raise InputError("images", [], "is empty", "name at least one image")
     checks.check_numbers(request.connections, request.rate_limit, request.timeout)
     attributes = checks.check_attributes(request.owner, request.group, request.mode)
+    for index, image in enumerate(request.images):
+        (in_place.check_in_place if image.place.in_place else in_place.check_no_record)(index, image)
     checks.check_dests(request.images)
     checks.check_status_file(request.status_file, [image.dest for image in request.images])
     checks.check_compression(request.compression, request.images)
@@ -81,6 +88,8 @@ def _observe(
 ) -> Target:
     """See what is under the name, and decide. Only what will be copied needs its server and its backing file."""
     export = checks.export_name(index, image.uri)
+    if image.place.in_place:
+        return _observe_in_place(index, image, force, attributes, export)
     exists = os.path.lexists(image.dest)
     record = _read_record(record_path(image.dest))
     same = exists and not force and _unchanged(index, image, export, record)
@@ -89,7 +98,7 @@ def _observe(
         checks.check_backing(index, image, encryption)
         if not exists and not force and record is None:
             _check_beside(index, image)
-    differ = same and any(_attributes_differ(path, attributes) for path in _files(image.dest))
+    differ = same and any(_attributes_differ(path, attributes) for path in _files(image))
     return Target(index, image, export, exists, record if exists else None, not same, differ)
 
 
@@ -100,9 +109,27 @@ def _check_beside(index: int, image: ImageRequest) -> None:
             raise InputError(checks.parameter(index, "dest"), image.dest, problem, "remove that file, or set force")
 
 
-def _files(dest: str) -> list[str]:
+def _files(image: ImageRequest) -> list[str]:
     """Return what is there of a complete image; one that was copied without a checksum has no digests."""
-    return [path for path in beside(dest) if path != digests_path(dest) or os.path.isfile(path)]
+    return [path for path in checks.names_of(image) if path != digests_path(path) or os.path.isfile(path)]
+
+
+def _observe_in_place(index: int, image: ImageRequest, force: bool, attributes: Attributes, export: str) -> Target:
+    """See whether the record says that the device or export holds this image. It is all there is to know it by."""
+    in_place.check_not_source(index, image)
+    record = _read_record(image.record) if image.record else None
+    same = not force and record is not None and record.is_of(image, export, in_place.identity(image))
+    if not same:
+        checks.check_socket(index, image.uri)
+        if image.place is Place.SERVER:
+            checks.check_socket(index, image.dest, "dest")
+        if not force:
+            told = (
+                f"and its record tells of {_describe(record)} in {record.written_to}" if record else "without a record"
+            )
+            raise in_place.refuse_unknown(index, image, told)
+    differ = same and any(_attributes_differ(path, attributes) for path in _files(image))
+    return Target(index, image, export, True, record, not same, differ)
 
 
 def _unchanged(index: int, image: ImageRequest, export: str, record: Record | None) -> bool:
@@ -156,7 +183,17 @@ def _settings(request: ExtractRequest, copies: int, encryption: Encryption | Non
 
 
 def _transfer(target: Target, settings: Settings, draft: Draft | None = None) -> Transfer:
-    return Transfer(checks.parameter(target.index), target.image, target.export, settings, draft)
+    written_to = in_place.identity(target.image) if target.image.place.in_place else ""
+    return Transfer(checks.parameter(target.index), target.image, target.export, settings, draft, written_to)
+
+
+def _forecast(target: Target, settings: Settings, attributes: Attributes) -> Forecast:
+    """Foresee a copy; of what would be overwritten also whether it can be opened and has room."""
+    if not target.image.place.in_place:
+        return _transfer(target, settings).forecast()
+    draft = in_place.open_draft(target.index, target.image, attributes, check=True)
+    with contextlib.closing(draft):
+        return _transfer(target, settings, draft).forecast()
 
 
 def _act(
@@ -183,13 +220,25 @@ def _act(
         try:
             run_all(list(transfers.values()), tick)
             return _publish(targets, transfers, attributes, request.force)
+        except BackupError as error:
+            _tell_undefined(error, transfers.values())
+            raise
         finally:
             status.write(progress(), now=True)
 
 
+def _tell_undefined(error: BackupError, transfers: Iterable[Transfer]) -> None:
+    """Say of everything that was overwritten in place that its content is neither the old nor the new."""
+    for transfer in transfers:
+        if transfer.draft is not None and transfer.draft.begun:
+            error.message += f" The content of {transfer.image.dest!r} is undefined now."
+
+
 def _draft(target: Target, attributes: Attributes) -> Draft:
+    if target.image.place.in_place:
+        return in_place.open_draft(target.index, target.image, attributes, check=False)
     try:
-        return Draft(target.image.dest, attributes)
+        return FileDraft(target.image.dest, attributes)
     except OSError as error:
         problem = f"can't be written beside itself ({error.strerror})"
         raise InputError(
@@ -212,11 +261,11 @@ def _publish(
         transfer, path = transfers.get(target.index), target.image.dest
         try:
             if transfer is None:
-                _apply(path, attributes)
+                _apply(_files(target.image), attributes)
                 continue
             if transfer.draft is None or transfer.record is None:
                 raise AssertionError("Contract violation: a transfer ended without error and without record")
-            if os.path.lexists(path) and not (force or target.exists):
+            if not target.image.place.in_place and os.path.lexists(path) and not (force or target.exists):
                 raise StateError(
                     f"{checks.parameter(target.index, 'dest')}: {path!r} was made by somebody else meanwhile."
                 )
@@ -229,8 +278,8 @@ def _publish(
     return records
 
 
-def _apply(path: str, attributes: Attributes) -> None:
-    for name in _files(path):
+def _apply(files: Sequence[str], attributes: Attributes) -> None:
+    for name in files:
         if _attributes_differ(name, attributes):
             os.chown(name, attributes.uid, attributes.gid)
             os.chmod(name, attributes.mode)

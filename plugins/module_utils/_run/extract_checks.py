@@ -18,10 +18,11 @@ import urllib.parse
 
 from ansible_collections.virt.backup.plugins.module_utils import _qemu
 from ansible_collections.virt.backup.plugins.module_utils._copy.compress import compressor
-from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, beside
+from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, beside, digests_path
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2_format import LONGEST_BACKING_NAME
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, ToolError
+from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import check_backing_encryption
 
 if t.TYPE_CHECKING:
@@ -82,9 +83,9 @@ def check_attributes(owner: str, group: str, mode: object) -> Attributes:
     return Attributes(_owner(owner), _group(group), _mode(mode))
 
 
-def export_name(index: int, uri: str) -> str:
+def export_name(index: int, uri: str, parameter_name: str = "uri") -> str:
     """Return the name of the export in an NBD URI (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md)."""
-    name = parameter(index, "uri")
+    name = parameter(index, parameter_name)
     check_printable(name, uri)
     try:
         parts = urllib.parse.urlsplit(uri)
@@ -103,12 +104,12 @@ def export_name(index: int, uri: str) -> str:
     return urllib.parse.unquote(parts.path[1:])
 
 
-def check_socket(index: int, uri: str) -> None:
+def check_socket(index: int, uri: str, parameter_name: str = "uri") -> None:
     """Refuse a UNIX socket that is not there; to be asked only when it is about to be used."""
     parts = urllib.parse.urlsplit(uri)
     if not parts.scheme.endswith("+unix"):
         return
-    name, path = parameter(index, "uri"), urllib.parse.parse_qs(parts.query)["socket"][0]
+    name, path = parameter(index, parameter_name), urllib.parse.parse_qs(parts.query)["socket"][0]
     if not os.path.exists(path):
         raise InputError(name, uri, f"names the socket {path!r}, which does not exist", "start the NBD server first")
     if not stat.S_ISSOCK(os.stat(path).st_mode):
@@ -120,16 +121,43 @@ def check_dests(images: Sequence[ImageRequest]) -> None:
     taken: dict[str, int] = {}
     for index, image in enumerate(images):
         name = parameter(index, "dest")
-        _check_dest(name, image.dest)
-        for path in beside(image.dest):
-            real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-            if real in taken:
-                problem = f"has the same file or the same record ({path!r}) as images[{taken[real]}]"
+        if not image.place.in_place:
+            _check_dest(name, image.dest)
+        keys = {_real(path): path for path in names_of(image)}
+        if image.place.in_place:
+            keys[target_key(image)] = image.dest
+        for key, path in keys.items():
+            if key in taken:
+                kind = "has the same file or the same record"
+                problem = f"{kind} ({path!r}) as images[{taken[key]}]"
+                if path == image.dest and image.place.in_place:
+                    problem = f"is the same device or export as images[{taken[key]}]"
                 raise InputError(
                     name, image.dest, problem, "give each image a name of its own, not only another suffix"
                 )
-        for path in beside(image.dest):
-            taken[os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))] = index
+        taken.update(dict.fromkeys(keys, index))
+
+
+def names_of(image: ImageRequest) -> tuple[str, ...]:
+    """Return the files that belong to an image; for what is written in place, those at its record."""
+    if image.place.in_place:
+        return (image.record, digests_path(image.record)) if image.record else ()
+    return beside(image.dest)
+
+
+def export_key(uri: str) -> str:
+    """Return what is the same for two URIs of one export."""
+    parts = urllib.parse.urlsplit(uri)
+    socket = urllib.parse.parse_qs(parts.query).get("socket", [""])[0]
+    where = os.path.realpath(socket) if parts.scheme.endswith("+unix") else parts.netloc.rpartition("@")[2]
+    return f"export {urllib.parse.unquote(parts.path[1:])!r} at {where}"
+
+
+def target_key(image: ImageRequest) -> str:
+    """Return what is the same for two names of one device or export."""
+    if image.place is Place.DEVICE:
+        return f"device {os.stat(image.dest).st_rdev}"
+    return export_key(image.dest)
 
 
 def check_kind(index: int, image: ImageRequest) -> None:
@@ -207,6 +235,10 @@ def _check_dest(name: str, dest: str) -> None:
         raise InputError(name, dest, "exists and is no regular file", "choose another name")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(name, dest, "lies in a directory that is not writable", "run as a user who may write there")
+
+
+def _real(path: str) -> str:
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _owner(owner: str) -> int:

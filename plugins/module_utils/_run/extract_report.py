@@ -110,6 +110,7 @@ def _result(target: Target, record: Record | None, forecast: Forecast | None) ->
         "format": target.image.format,
         "encryption": target.image.encryption,
         "source_id": target.image.source_id,
+        "atomic": not target.image.place.in_place,
     }
     if found is not None:
         names = ("size", "bytes_copied", "bytes_zeroed", "bytes_stored", "extents", "seconds", "digest")

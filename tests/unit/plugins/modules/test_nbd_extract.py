@@ -250,7 +250,7 @@ def test_the_spec_is_the_request() -> None:
     images, encryption = spec["images"]["options"], spec["encryption"]["options"]
     kinds = (
         (ExtractRequest, spec, set()),
-        (ImageRequest, images, {"encryption"}),
+        (ImageRequest, images, {"encryption", "place"}),
         (EncryptionRequest, encryption, set()),
     )
     for kind, options, derived in kinds:

@@ -21,7 +21,7 @@ import pytest
 from ansible_collections.virt.backup.plugins.module_utils._copy import compress, qcow2_format
 from ansible_collections.virt.backup.plugins.module_utils._copy.publish import (
     Attributes,
-    Draft,
+    FileDraft,
     digests_path,
     record_path,
 )
@@ -225,7 +225,7 @@ def steps_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def publish(folder: Path, *, digests: bool) -> None:
-    draft = Draft(str(folder / "a.qcow2"), ATTRIBUTES)
+    draft = FileDraft(str(folder / "a.qcow2"), ATTRIBUTES)
     if digests:
         draft.open_digests().write(b"new")
     draft.write_record(record())
@@ -264,7 +264,7 @@ def test_a_replaced_image_loses_its_record_first(
 
 
 def test_an_unpublished_draft_leaves_nothing(tmp_path: Path) -> None:
-    draft = Draft(str(tmp_path / "a.qcow2"), ATTRIBUTES)
+    draft = FileDraft(str(tmp_path / "a.qcow2"), ATTRIBUTES)
     assert [path.stat().st_mode & 0o7777 for path in tmp_path.iterdir()] == [0o640]
     draft.open_digests()
     draft.write_record(record())
@@ -279,7 +279,7 @@ def test_an_owner_that_can_not_be_set_leaves_nothing(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "fchown", refuse)
     with pytest.raises(PermissionError):
-        Draft(str(tmp_path / "a.qcow2"), ATTRIBUTES)
+        FileDraft(str(tmp_path / "a.qcow2"), ATTRIBUTES)
     assert list(tmp_path.iterdir()) == []
 
 
