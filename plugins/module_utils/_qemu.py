@@ -117,6 +117,15 @@ def rebase_unsafe(path: str, backing_file: str, backing_format: str) -> None:
     _run("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", backing_format, "-b", backing_file, _as_file(path))
 
 
+def _listens(socket: str) -> bool:
+    """Whether somebody listens on a UNIX socket: the kernel's list tells (proc(5), flag ``__SO_ACCEPTCON``).
+
+    The name alone does not, it is there a moment before; and to connect would count as the server's first client.
+    """
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split()[3] == "00010000" for line in file if line.endswith(f" {socket}\n"))
+
+
 class ImageServer:
     """A ``qemu-nbd`` that serves an open qcow2 file for writing, without its backing images, on a private socket.
 
@@ -192,7 +201,7 @@ class ImageServer:
 
     def _await_socket(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while not os.path.exists(self._socket):
+        while not _listens(self._socket):
             if self._process.poll() is not None:
                 raise ToolError(f"qemu-nbd did not start: {self._words() or 'no message'}.")
             if time.monotonic() > deadline:

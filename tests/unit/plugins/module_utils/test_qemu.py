@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import typing as t
 
 import pytest
@@ -86,3 +87,14 @@ def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "which", lambda *_args, **_kwargs: None)
     with pytest.raises(BackupError, match=r"qemu-img is missing on this machine; install the package qemu-utils"):
         _qemu.check("/x")
+
+
+def test_a_socket_that_has_its_name_but_does_not_listen_yet(tmp_path: Path) -> None:
+    """A server binds first: whoever connects at that moment is refused."""
+    path = str(tmp_path / "a")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path)
+        assert not _qemu._listens(path)
+        bound.listen()
+        assert _qemu._listens(path)
+    assert not _qemu._listens(path)
