@@ -11,6 +11,7 @@ import pathlib
 import re
 import subprocess
 
+import pytest
 from demo.readme import block
 from integration import virt_kit as kit
 from integration.playbook import Ended, play, play_one
@@ -22,6 +23,7 @@ from lab.tools import same_content
 SECRET = "Kq9x0x7-winter"
 
 
+@pytest.mark.timeout(900)
 def test_the_role_encrypts_and_the_lines_of_the_readme_restore(domains: Domains, workdir: pathlib.Path) -> None:
     domain = domains(Disk("vda", size=16 * MIB))
     kit.run("backup_repository", path=str(workdir / "repository"))
@@ -47,8 +49,6 @@ def test_the_role_encrypts_and_the_lines_of_the_readme_restore(domains: Domains,
     script = restore_script(pathlib.Path(increment.result["path"]), full.result["restore_point"], secret, restored)
     subprocess.run(["sh", "-eu"], input=script, check=True, text=True)
     assert same_content(restored, truth) == ""
-    back_to_clear = play_one(workdir, **options)
-    assert back_to_clear.result["disks"][0]["reason"] == "the encryption of the images changed from luks to none"
 
 
 def test_a_secret_beside_compression_leaves_nothing(domains: Domains, workdir: pathlib.Path) -> None:
