@@ -166,7 +166,8 @@ options:
         default: 2000
   checksum:
     description:
-      - Whether digests of the disk's content are made on the way. V(none) leaves no list of digests beside the image.
+      - Whether digests of the disk's content are made on the way. V(none) leaves no list of digests beside the image,
+        and neither does O(encryption), because digests of plain clusters tell too much of them.
     type: str
     choices: [sha256, none]
     default: sha256

@@ -36,6 +36,8 @@ options:
     description:
       - V(staged) decides from where each disk starts, takes the lock and makes the staging directory.
       - V(present) verifies what is in the staging directory, writes the manifest and publishes the restore point.
+        It reads all files for their SHA-256, but for images that were copied without a checksum, and leaves
+        C(SHA256SUMS) in the restore point.
       - V(absent) removes a staging directory or a restore point. One that others build on is refused.
     type: str
     choices: [staged, present, absent]
@@ -412,7 +414,9 @@ path:
   type: str
   sample: /srv/backup/vms/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11/20261123T021500Z-7f3a
 restore_point:
-  description: The manifest. Its schema is in C(docs/manifest.schema.json).
+  description:
+    - The manifest. Its schema is in C(docs/manifest.schema.json).
+    - In check mode C(stored) is empty, because no file is read for its SHA-256.
   returned: with O(state=present)
   type: dict
   sample:

@@ -137,7 +137,7 @@ restore_points:
       description:
         - Its disks, with C(name), C(level), C(reason), C(chain), C(parent), C(incremental), C(source),
           C(serial), C(virtual_size), C(format), C(bitmap), C(image), C(record), C(stored_size),
-          C(bytes_copied), C(digest) and C(encryption).
+          C(bytes_copied), C(digest), C(digests), C(encryption), C(content) and C(content_reason).
       returned: success
       type: list
       elements: dict

@@ -17,6 +17,12 @@ import time
 import typing as t
 from pathlib import Path
 
+from ansible_collections.virt.backup.plugins.module_utils._copy.content import (
+    Difference,
+    differences,
+    read_list,
+    root,
+)
 from ansible_collections.virt.backup.plugins.module_utils._copy.digest import content_digest
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER
 
@@ -137,6 +143,29 @@ def digest_by_qemu(image: Path, *, incremental: bool, image_format: str = "qcow2
         result = content_digest(size, _blocks(file, held, size), incremental=incremental)
     plain.unlink()
     return result
+
+
+def root_of(*images: Path) -> str:
+    """Return the digest of what shows through a chain, from the lists beside its images, the full one first."""
+    with contextlib.ExitStack() as files:
+        return root([read_list(files.enter_context(digests_of(image).open("rb"))) for image in images])
+
+
+def differences_by_qemu(*images: Path) -> list[Difference]:
+    """Return what QEMU reads through a chain otherwise than the lists beside its images say."""
+    plain = images[-1].with_suffix(".plain")
+    run("qemu-img", "convert", "-U", "-f", "qcow2", "-O", "raw", images[-1], plain)
+    content = plain.read_bytes()
+    plain.unlink()
+    blocks = [(offset, content[offset : offset + BLOCK]) for offset in range(0, len(content), BLOCK)]
+    with contextlib.ExitStack() as files:
+        lists = [read_list(files.enter_context(digests_of(image).open("rb"))) for image in images]
+        return list(differences(lists, blocks))
+
+
+def digests_of(image: Path) -> Path:
+    """Return the list of digests beside an image."""
+    return image.with_suffix(".digests")
 
 
 def _held_clusters(image: Path, size: int, image_format: str) -> dict[int, int]:

@@ -169,6 +169,7 @@ class Chain:
             assert held_clusters(image) == dirty_clusters(server, bitmap)
         if self._digests:
             assert result["digest"] == nbd.digest_by_qemu(image, incremental=bool(bitmap))
+            assert nbd.root_of(*self.images) == nbd.digest_by_qemu(image, incremental=False)
 
 
 def same_as_export(image: Path, server: nbd.Server) -> None:

@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.virt.backup.plugins.module_utils._copy.content import Difference
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
@@ -77,6 +78,28 @@ def test_a_chain_shows_what_was_served(tmp_path: Path, size: int, granularity: i
             assert (result["level"], result["size"]) == ("incremental", size)
         nbd.identical(images[number], disk)
         assert result["digest"] == nbd.digest_by_qemu(images[number], incremental=True)
+        assert nbd.root_of(*images[: number + 1]) == nbd.digest_by_qemu(images[number], incremental=False)
+
+
+def test_a_flipped_bit_in_a_middle_image_is_found_with_its_image(tmp_path: Path) -> None:
+    disk = nbd.create(tmp_path / "disk.qcow2", 8 * MIB)
+    nbd.qemu_io(disk, "write -P 1 0 6M")
+    images = [tmp_path / f"{number}.qcow2" for number in range(3)]
+    with nbd.qemu_nbd(disk, "-r") as server:
+        full(server, images[0])
+    for number in (1, 2):
+        nbd.add_bitmap(disk, f"b{number}")
+        nbd.qemu_io(disk, f"write -P {number + 1} {number * MIB} 128k")
+        with nbd.qemu_nbd(disk, "-r", "-B", f"b{number}") as server:
+            increment(server, images[number], f"b{number}", images[number - 1])
+    assert nbd.differences_by_qemu(*images) == []
+    content = bytearray(images[1].read_bytes())
+    at = content.rindex(b"\2" * CLUSTER)
+    content[at] ^= 0x10
+    images[1].write_bytes(content)
+    nbd.run("qemu-img", "check", "-q", "-f", "qcow2", images[1])
+    assert nbd.differences_by_qemu(*images) == [Difference(MIB + CLUSTER, MIB + 2 * CLUSTER, 1)]
+    assert nbd.differences_by_qemu(images[0]) == []
 
 
 @pytest.mark.parametrize("size", [1, 511, CLUSTER + 1, BLOCK - 1, 3 * MIB + 65])

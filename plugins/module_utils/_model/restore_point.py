@@ -41,6 +41,7 @@ class ManifestDisk:
     ``parent`` is the restore point whose image of this disk is the backing image, empty for a full one; ``chain`` is
     the restore point that holds the full image at the bottom; ``incremental`` the checkpoint the increment starts from.
     ``image``, ``record`` and ``digests`` are file names beside the manifest; ``digests`` is empty without a list.
+    ``content`` is the digest of all that shows through the chain, or empty for the reason in ``content_reason``.
     ``stored_size`` is the length of the image file in bytes, ``bytes_copied`` what was read as data. ``bitmap`` says
     whether the disk could carry a checkpoint. ``encryption`` is ``luks`` or ``none``.
     """
@@ -60,6 +61,8 @@ class ManifestDisk:
     digest: str = ""
     digests: str = ""
     encryption: str = NONE
+    content: str = ""
+    content_reason: str = ""
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ class SkippedDisk:
 
 @dataclasses.dataclass(frozen=True)
 class StoredFile:
-    """A small file beside the manifest (domain XML, NVRAM, ...); ``size`` in bytes, ``digest`` as ``sha256:<hex>``."""
+    """A file beside the manifest; ``size`` in bytes, ``digest`` as ``sha256:<hex>``, empty where none was taken."""
 
     name: str
     size: int
@@ -101,7 +104,10 @@ class Consistency:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The content of ``manifest.json``. ``created`` is when the run began, ``published`` its commit; in UTC."""
+    """The content of ``manifest.json``. ``created`` is when the run began, ``published`` its commit; in UTC.
+
+    ``files`` are the small ones that the run handed over, ``stored`` all others but the manifest.
+    """
 
     repository: str
     domain_uuid: str
@@ -114,6 +120,7 @@ class Manifest:
     disks: tuple[ManifestDisk, ...] = ()
     skipped: tuple[SkippedDisk, ...] = ()
     files: tuple[StoredFile, ...] = ()
+    stored: tuple[StoredFile, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     consistency: Consistency = dataclasses.field(default_factory=Consistency)
 

@@ -21,6 +21,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.restore_point i
     ManifestDisk,
     SkippedDisk,
 )
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_content import content_of
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import FileRequest, utc_now
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_input import text, unique
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_verify import (
@@ -174,7 +175,7 @@ def _manifest_disk(
         raise InputError("images", sorted(told), f"does not have {plan.image}", "pass on what nbd_extract returned")
     if told.get(plan.image) not in (None, "", record.digest):
         raise StateError(f"images: {plan.image} has the digest {record.digest!r}, not {told[plan.image]!r} as given.")
-    return ManifestDisk(
+    disk = ManifestDisk(
         name=plan.name,
         level=plan.level,
         reason=plan.reason,
@@ -191,6 +192,8 @@ def _manifest_disk(
         digests=check_digests(directory, plan, record),
         encryption=record.encryption,
     )
+    content, reason = content_of(catalog, disk, directory)
+    return dataclasses.replace(disk, content=content, content_reason=reason)
 
 
 def _identity(plan: PlannedDisk, size: int) -> DiskIdentity:

@@ -16,6 +16,7 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._decide.chain import PresentDisk, superseded
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import StoredFile
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_compose import PresentRequest, compose
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_verify import remnants
@@ -23,10 +24,11 @@ from ansible_collections.virt.backup.plugins.module_utils._store import lock
 from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
 from ansible_collections.virt.backup.plugins.module_utils._store.by_name import ensure_link
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog, refuse_newer
-from ansible_collections.virt.backup.plugins.module_utils._store.files import dump_json
+from ansible_collections.virt.backup.plugins.module_utils._store.files import digest_of, dump_json
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
     MANIFEST,
     STAGING_FILE,
+    SUMS,
     checked_id,
     checked_path,
     checked_uuid,
@@ -34,6 +36,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
 from ansible_collections.virt.backup.plugins.module_utils._store.publish import add_files, commit, settle
 from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import open_repository
 from ansible_collections.virt.backup.plugins.module_utils._store.staging_file import read_staging
+from ansible_collections.virt.backup.plugins.module_utils._store.stored import hash_files, sums_bytes
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog, Point
@@ -41,6 +44,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.staging import Staging
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
     from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import Repository
+
+_OF_THE_MOMENT = ("published", "stored")
+"""What is not compared when a published restore point is confirmed: its time, and what only reading all of it tells."""
 
 
 def publish(request: PresentRequest, *, check: bool) -> Outcome:
@@ -62,6 +68,7 @@ def publish(request: PresentRequest, *, check: bool) -> Outcome:
         _check_token(paths, request)
         manifest = compose(repository, request, catalog, found.staging, found.path)
         if not check:
+            manifest = _with_stored(paths, request, manifest, found.path)
             _write(paths, request, manifest, found.path)
         return _report(paths, catalog, found.staging, manifest, _link(repository, manifest, check=check))
 
@@ -75,6 +82,25 @@ def _check_token(paths: DomainPaths, request: PresentRequest) -> None:
         )
 
 
+def _with_stored(paths: DomainPaths, request: PresentRequest, manifest: Manifest, directory: str) -> Manifest:
+    """Add the SHA-256 of what others wrote.
+
+    Now, because the job has ended: the guest waits for nothing. An image that was to be copied without a checksum gets
+    none here either. The lease is renewed all the while, for a terabyte takes its time.
+    """
+
+    def renew() -> None:
+        with lock.guard(paths):
+            lock.renew(paths, request.token, utc_now())
+
+    bare = {disk.image for disk in manifest.disks if not disk.digest}
+    names = [*(name for disk in manifest.disks for name in disk.file_names), STAGING_FILE]
+    found = hash_files([os.path.join(directory, name) for name in names if name not in bare], renew)
+    sizes = {disk.image: (disk.stored_size, "") for disk in manifest.disks}
+    stored = [StoredFile(name, *found.get(os.path.join(directory, name), sizes.get(name, (0, "")))) for name in names]
+    return dataclasses.replace(manifest, stored=tuple(stored))
+
+
 def _write(paths: DomainPaths, request: PresentRequest, manifest: Manifest, directory: str) -> None:
     """Everything durable first, the manifest last, then the rename. An error before it leaves the staging as it was."""
     content = dump_json(manifest_file.to_json(manifest))
@@ -84,7 +110,9 @@ def _write(paths: DomainPaths, request: PresentRequest, manifest: Manifest, dire
     for name in remnants(directory):
         os.unlink(os.path.join(directory, name))
     settle(directory, [*images, *handed, STAGING_FILE])
-    written = add_files(directory, [*files, (MANIFEST, [content])])
+    digests = {file.name: file.digest for file in (*manifest.files, *manifest.stored)}
+    sums = sums_bytes({**digests, MANIFEST: digest_of([content])[1]})
+    written = add_files(directory, [*files, (SUMS, [sums]), (MANIFEST, [content])])
     try:
         commit(paths, request.id, request.token, utc_now())
     except BaseException:
@@ -114,7 +142,7 @@ def _confirm(
         raise StateError(f"token: restore point {request.id} was published by another run; nothing was changed.")
     wanted = manifest_file.to_json(compose(repository, request, catalog, staging, point.path))
     found = manifest_file.to_json(point.manifest)
-    different = [key for key in wanted if key != "published" and wanted[key] != found[key]]
+    different = [key for key in wanted if key not in _OF_THE_MOMENT and wanted[key] != found[key]]
     if different:
         raise StateError(
             f"restore point {request.id} is published with another content ({', '.join(different)} differ)."

@@ -92,6 +92,8 @@ def disk_to_json(disk: ManifestDisk) -> Json:
         "digest": disk.digest,
         "digests": disk.digests,
         "encryption": disk.encryption,
+        "content": disk.content,
+        "content_reason": disk.content_reason,
     }
 
 
@@ -113,7 +115,19 @@ def disk_from_json(fields: Fields) -> ManifestDisk:
         digest=fields.text("digest", ""),
         digests=fields.text("digests", ""),
         encryption=fields.text("encryption", NONE),
+        content=fields.text("content", ""),
+        content_reason=fields.text("content_reason", ""),
     )
+
+
+def stored_to_json(file: StoredFile) -> Json:
+    """Return a file's entry."""
+    return {"name": file.name, "size": file.size, "digest": file.digest}
+
+
+def stored_from_json(fields: Fields) -> StoredFile:
+    """Read a file's entry."""
+    return StoredFile(fields.text("name"), fields.integer("size"), fields.text("digest"))
 
 
 def to_json(manifest: Manifest) -> Json:
@@ -137,7 +151,8 @@ def to_json(manifest: Manifest) -> Json:
         "versions": dict(manifest.versions),
         "disks": [disk_to_json(disk) for disk in manifest.disks],
         "skipped": [skipped_to_json(disk) for disk in manifest.skipped],
-        "files": [{"name": file.name, "size": file.size, "digest": file.digest} for file in manifest.files],
+        "files": [stored_to_json(file) for file in manifest.files],
+        "stored": [stored_to_json(file) for file in manifest.stored],
     }
 
 
@@ -157,9 +172,8 @@ def from_json(data: t.Any, where: str) -> Manifest:
         run=fields.text("run", ""),
         disks=tuple(disk_from_json(disk) for disk in fields.each("disks")),
         skipped=tuple(skipped_from_json(disk) for disk in fields.each("skipped")),
-        files=tuple(
-            StoredFile(file.text("name"), file.integer("size"), file.text("digest")) for file in fields.each("files")
-        ),
+        files=tuple(stored_from_json(file) for file in fields.each("files")),
+        stored=tuple(stored_from_json(file) for file in fields.each("stored")),
         versions=fields.pairs("versions"),
         consistency=Consistency(
             frozen=consistency.flag("frozen", False),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.virt.backup.plugins.module_utils._copy import digest
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_info import InfoRequest, look
 from ansible_collections.virt.backup.plugins.module_utils._store.damage import mark_damage
@@ -101,7 +103,8 @@ def test_present_is_published_once(repo: str) -> None:
     real = started.present()
     assert real.changed
     expected, found = predicted.result["restore_point"], real.result["restore_point"]
-    assert {**expected, "published": ""} == {**found, "published": ""}
+    assert {**expected, "published": "", "stored": []} == {**found, "published": "", "stored": []}
+    assert [file["name"] for file in found["stored"]] == ["vda.qcow2", "vda.json", "staging.json"]
     after = tree(pathlib.Path(repo))
     for check in (True, False):
         again = started.present(check)
@@ -142,6 +145,63 @@ def test_digests_beside_an_image_are_part_of_the_restore_point(repo: str) -> Non
     point = started.present(images=[]).result
     assert point["restore_point"]["disks"][0]["digests"] == "vda.digests"
     assert (pathlib.Path(point["path"]) / "vda.digests").read_bytes() == b"the digests"
+
+
+def listed(data: int, zero: int = 0, size: int = SIZE) -> bytes:
+    """Return a list of digests with one record; the hash of each cluster is that of its number and the masks."""
+    hashes = b"".join(bytes([data, bit]) * 16 for bit in range(16) if data >> bit & 1)
+    return digest.header(size) + digest.record(0, data, zero, hashes)
+
+
+def chain_of_lists(repo: str, *lists: bytes | None) -> list[dict[str, t.Any]]:
+    """Publish a chain whose images have these lists; ``None`` is an image without a checksum."""
+    known: list[dict[str, t.Any]] = []
+    points = []
+    for content in lists:
+        started = Run(repo, checkpoints=known)
+        changes = {"digest": ""} if content is None else {"listed": content}
+        write_image(started.plan["disks"][0], started.plan["checkpoint"], **changes)
+        points.append(started.present(images=[]).result)
+        known.append(raw_checkpoint(points[-1]["restore_point"]["checkpoint"], "vda"))
+    return points
+
+
+def test_the_content_of_a_chain_has_a_digest(repo: str) -> None:
+    full, first, second = chain_of_lists(repo, listed(0b0011), listed(0b0100), listed(0b1000, zero=0b0001))
+    disks = [point["restore_point"]["disks"][0] for point in (full, first, second)]
+    assert [disk["level"] for disk in disks] == ["full", "incremental", "incremental"]
+    assert [disk["content_reason"] for disk in disks] == ["", "", ""]
+    assert disks[0]["content"] == disks[0]["digest"]
+    hashes = bytes([0b0011, 1]) * 16 + bytes([0b0100, 2]) * 16 + bytes([0b1000, 3]) * 16
+    shown = digest.header(SIZE) + digest.record(0, 0b1110, 0, hashes)
+    assert disks[2]["content"] == f"sha256:{hashlib.sha256(shown).hexdigest()}"
+
+
+def test_a_chain_with_an_image_without_digests_says_so(repo: str) -> None:
+    lists = (listed(1), None, listed(2))
+    full, without, above = (point["restore_point"] for point in chain_of_lists(repo, *lists))
+    assert full["disks"][0]["content"]
+    assert without["disks"][0]["content_reason"] == "the image was copied without a checksum"
+    reason = f"the image of vda in {without['id']} has no list of digests"
+    assert (above["disks"][0]["content"], above["disks"][0]["content_reason"]) == ("", reason)
+
+
+def test_a_damaged_list_below_ends_no_backup_and_makes_no_wrong_digest(repo: str) -> None:
+    (full,) = chain_of_lists(repo, listed(1))
+    path = pathlib.Path(full["path"]) / "vda.digests"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    started = Run(repo, checkpoints=[raw_checkpoint(full["restore_point"]["checkpoint"], "vda")])
+    write_image(started.plan["disks"][0], started.plan["checkpoint"], listed=listed(2))
+    disk = started.present(images=[]).result["restore_point"]["disks"][0]
+    assert disk["content"] == ""
+    assert disk["content_reason"] == f"the list of digests of vda in {full['id']} is missing or damaged"
+
+
+def test_lists_that_contradict_themselves_are_no_content(repo: str) -> None:
+    (_full, point) = chain_of_lists(repo, listed(1), listed(0))
+    disk = point["restore_point"]["disks"][0]
+    assert disk["content"] == ""
+    assert disk["content_reason"].startswith("the lists of digests of vda have no sum: one has a wrong record")
 
 
 def test_digests_of_another_image_are_refused(repo: str) -> None:
@@ -422,7 +482,7 @@ def test_rights_follow_the_repository(repo: str) -> None:
     path = pathlib.Path(backup(repo)["path"])
     assert path.stat().st_mode & 0o777 == 0o750
     assert {item.name: item.stat().st_mode & 0o777 for item in path.iterdir()} == dict.fromkeys(
-        ("manifest.json", "staging.json", "checkpoint.xml", "vda.json", "vda.qcow2"), 0o640
+        ("SHA256SUMS", "manifest.json", "staging.json", "checkpoint.xml", "vda.json", "vda.qcow2"), 0o640
     )
 
 
@@ -451,7 +511,8 @@ def test_what_a_killed_copy_left_is_not_published(repo: str) -> None:
     for name in (".vda.qcow2.part-0a1b2c3d", ".status.json.123.new", "manifest.json.0123456789ab.tmp"):
         (pathlib.Path(started.plan["staging"]) / name).write_text("", encoding="utf-8")
     path = started.present().result["path"]
-    assert sorted(os.listdir(path)) == ["checkpoint.xml", "manifest.json", "staging.json", "vda.json", "vda.qcow2"]
+    names = ["SHA256SUMS", "checkpoint.xml", "manifest.json", "staging.json", "vda.json", "vda.qcow2"]
+    assert sorted(os.listdir(path)) == names
 
 
 def test_a_resize_between_plan_and_job(repo: str) -> None:

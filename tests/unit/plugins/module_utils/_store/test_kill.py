@@ -116,7 +116,7 @@ class Scene:
         assert [point.id for point in found.points] == sorted(ids)
         assert [point.faults for point in found.points] == [()] * len(ids)
         names = {str(path.relative_to(self.repository / UUID)) for path in (self.repository / UUID).rglob("*")}
-        files = {"manifest.json", "staging.json", "checkpoint.xml", "vda.qcow2", "vda.json"}
+        files = {"SHA256SUMS", "manifest.json", "staging.json", "checkpoint.xml", "vda.qcow2", "vda.json"}
         assert names == {"lock.guard", *ids, *(f"{point}/{file}" for point in ids for file in files)}
 
 

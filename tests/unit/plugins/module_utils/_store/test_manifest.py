@@ -41,6 +41,7 @@ FULL_HOUSE = dataclasses.replace(
     run="hv1 <ops@example.org>",
     skipped=(SkippedDisk("sda", "a CD drive"), SkippedDisk("vdc", "excluded", identity("vdc"))),
     files=(StoredFile("domain.xml", 7, "sha256:" + "0" * 64),),
+    stored=(StoredFile("vda.qcow2", 9, "sha256:" + "0" * 64), StoredFile("vdb.qcow2", 10, "")),
     versions=(("libvirt", "9.0.0"), ("qemu", "7.2.22")),
     consistency=Consistency(frozen=True, freeze_seconds=0.125, paused=False),
 )
@@ -62,7 +63,8 @@ def test_the_oldest_manifest_is_still_read() -> None:
     manifest = from_json(OLDEST, "m")
     assert manifest.disks[0].level is Level.INCREMENTAL
     assert manifest.disks[0].bitmap
-    assert manifest.disks[0].digests == ""
+    assert (manifest.disks[0].digests, manifest.disks[0].content, manifest.disks[0].content_reason) == ("", "", "")
+    assert manifest.stored == ()
     assert (manifest.run, manifest.skipped, manifest.files, manifest.versions) == ("", (), (), ())
     assert manifest.published.microsecond == 123456
     assert manifest.consistency.crash_consistent is False
