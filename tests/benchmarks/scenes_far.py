@@ -38,18 +38,18 @@ def tcp(place: Place) -> Iterator[Scene]:
         yield Scene(runs, rows, {name: check(disk, runs[name]) for name in ("ours", "raw")})
 
 
-def _linked(place: Place, milliseconds: int) -> t.ContextManager[Scene]:
+def _linked(place: Place, milliseconds: int, data: int = DATA) -> t.ContextManager[Scene]:
     @contextlib.contextmanager
     def scene() -> Iterator[Scene]:
         folder, disk = place.folder, place.folder / "sparse.qcow2"
-        sources.sparse(disk, SIZE, DATA)
+        sources.sparse(disk, SIZE, data)
         with qemu_nbd(disk) as near, link(near, milliseconds / 1000, LINK_BYTES_PER_SECOND) as server:
             runs = {
                 "ours": programs.one(folder, "ours", server),
                 "nbdcopy": programs.nbdcopy_raw(folder, "nbdcopy", server),
             }
             target = Target(Metric.LINK_SHARE, 0.90, least=True)
-            rows = (Row(f"1 Gbit/s, {milliseconds} ms → qcow2", "ours", "nbdcopy", (target,), link_bytes=DATA),)
+            rows = (Row(f"1 Gbit/s, {milliseconds} ms → qcow2", "ours", "nbdcopy", (target,), link_bytes=data),)
             yield Scene(runs, rows, {"ours": check(disk, runs["ours"])}, steady=True)
 
     return scene()
@@ -66,13 +66,13 @@ def link_10(place: Place) -> t.ContextManager[Scene]:
 
 
 def link_100(place: Place) -> t.ContextManager[Scene]:
-    """A link of 100 ms."""
-    return _linked(place, 100)
+    """A link of 100 ms, with 2 GiB, because to connect and to ask takes a second and more there."""
+    return _linked(place, 100, 2 * DATA)
 
 
 PLANS: dict[str, Plan] = {
     "tcp": Plan(tcp, 4 * GIB),
     "link-1": Plan(link_1, 4 * GIB),
     "link-10": Plan(link_10, 4 * GIB),
-    "link-100": Plan(link_100, 4 * GIB),
+    "link-100": Plan(link_100, 6 * GIB),
 }
