@@ -311,6 +311,11 @@ status_file:
   returned: with O(state=staged) when due
   type: str
   sample: /srv/backup/vms/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11/20261123T021500Z-7f3a.staging/status.json
+lock:
+  description: Absolute path of the lock, which is written to whenever its lease is renewed.
+  returned: with O(state=staged) when due
+  type: str
+  sample: /srv/backup/vms/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11/lock
 lease_until:
   description: When the lease ends, in UTC, if the run shows no sign of life until then. Empty in check mode.
   returned: with O(state=staged) when due

@@ -155,6 +155,23 @@ options:
     description:
       - Directory for targets that are not named by themselves. Push mode only.
     type: path
+  lease:
+    description:
+      - For how long, in seconds, nobody may give a sign of life before the job is ended by itself. V(0) is for ever.
+      - A pull job goes on until somebody ends it, and its scratch files grow until their file system is full and the
+        guest stops. With a lease, a process that outlives this module (a transient unit where systemd runs) ends the
+        job when its run has died.
+      - Signs of life are every call of this module with the same job, and every change of a file in O(signs_of_life).
+      - Only this job is ever ended, recognised by its socket or port. O(state=stopped) disarms the process.
+    type: int
+    default: 0
+  signs_of_life:
+    description:
+      - Files that are written to for as long as the run lives, such as
+        O(virt.backup.nbd_extract#module:status_file). They need not exist yet.
+    type: list
+    elements: path
+    default: []
   checkpoint:
     description:
       - The checkpoint to create in the moment of the backup. When omitted, none is, and no later backup can be
@@ -404,6 +421,12 @@ from ansible_collections.virt.backup.plugins.module_utils._run.backup_stop impor
 
 MODES = [mode.value for mode in BackupMode]
 
+# Options that the request has under the same name and of the same type.
+AS_GIVEN = (
+    "uri", "domain", "mode", "scratch_dir", "scratch_min_percent", "lease", "quiesce", "reuse_external",
+    "fail_if_incremental_possible", "cancel", "timeout",
+)  # fmt: skip
+
 DISK_SPEC = {
     "name": {"type": "str", "required": True},
     "backup": {"type": "bool", "default": True},
@@ -455,6 +478,8 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "scratch_dir": {"type": "path", "default": "/var/lib/virt-backup/scratch"},
         "scratch_min_percent": {"type": "int", "default": 10},
         "target_dir": {"type": "path"},
+        "lease": {"type": "int", "default": 0},
+        "signs_of_life": {"type": "list", "elements": "path", "default": []},
         "checkpoint": {"type": "dict", "options": CHECKPOINT_SPEC},
         "quiesce": {"type": "str", "choices": ["never", "try", "require"], "default": "never"},
         "reuse_external": {"type": "bool", "default": False},
@@ -470,18 +495,10 @@ def request_from(options: dict[str, t.Any]) -> BackupRequest:
     checkpoint = options["checkpoint"]
     server = options["server"]
     return BackupRequest(
-        uri=options["uri"],
-        domain=options["domain"],
-        mode=options["mode"],
+        **{name: options[name] for name in AS_GIVEN},
         incremental=options["incremental"] or "",
-        scratch_dir=options["scratch_dir"],
-        scratch_min_percent=options["scratch_min_percent"],
         target_dir=options["target_dir"] or "",
-        quiesce=options["quiesce"],
-        reuse_external=options["reuse_external"],
-        fail_if_incremental_possible=options["fail_if_incremental_possible"],
-        cancel=options["cancel"],
-        timeout=options["timeout"],
+        signs_of_life=tuple(options["signs_of_life"]),
         backupmode=BackupMode(options["backupmode"]),
         disks=None if disks is None else tuple(_disk(disk) for disk in disks),
         server=None if server is None else _server(server),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import typing as t
 
@@ -93,3 +94,53 @@ def until_dead(protection: Protection) -> None:
     """Leave a job, a checkpoint, a staging and a lock whose lease has ended."""
     protection.start(protection.stage(lease=1))
     until("the lease has ended", lambda: protection.look()["lock"]["expired"])
+
+
+STEAL = """
+import json, pathlib, sys
+lock = pathlib.Path(sys.argv[1])
+if lock.exists():
+    content = json.loads(lock.read_text())
+    content.update(token="0" * 32, run="the successor", id="20990101T000000Z-0000")
+    lock.write_text(json.dumps(content))
+print(sys.argv[2], end="")
+"""
+# A variable that is looked up in the task before the confirmation which has to notice the loss, with the value it should
+# have, and whether images were copied by then.
+LOSSES = {
+    "before-the-begin": ("backup_uri", "qemu:///system", False),
+    "before-the-copy": ("backup_scratch_min_percent", "10", False),
+    "before-the-end": ("backup_timeout", "60", True),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_run_that_lost_its_lock_changes_nothing_of_its_successors(
+    domains: Domains, workdir: pathlib.Path, loss: str
+) -> None:
+    variable, value, copied = LOSSES[loss]
+    domain = domains(Disk("vda", size=8 * MIB))
+    protection = Protection(domain, workdir / "repository")
+    protection.backup()
+    before = domain.checkpoints()
+    domain.write("vda", 0, MIB, pattern=0x07)
+    lock, thief = protection.repository / domain.uuid / "lock", workdir / "steal.py"
+    thief.write_text(STEAL, encoding="utf-8")
+    stolen = f"{{{{ lookup('ansible.builtin.pipe', 'python3 {thief} {lock} {value}') }}}}"
+    ended = playbook.play(workdir, hv=unit(protection, **{variable: stolen}))["hv"]
+
+    assert ended.failed
+    assert ended.result["reason"].startswith("token: this run lost the lock of the domain to the run 'the successor'")
+    assert not ended.result["protected"]
+    assert not domain.has_job()
+    assert domain.checkpoints() == before
+    assert [*SOCKETS.iterdir(), *SCRATCH.iterdir()] == []
+    assert json.loads(lock.read_text(encoding="utf-8"))["run"] == "the successor"
+    look = protection.look()
+    assert [point["id"] for point in look["restore_points"]] == [protection.points[0].id]
+    staging = pathlib.Path(look["stagings"][0]["path"])
+    assert bool([*staging.glob("*.qcow2")]) == copied
+
+    protection.break_lock()
+    assert playbook.play_one(workdir, **unit(protection)).levels == {"vda": INCREMENTAL}
+    assert nothing_of_a_run(protection)

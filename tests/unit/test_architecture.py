@@ -27,7 +27,7 @@ ARROWS = {
     "_module": {"_model", "_run"},
     "_argspec": {"_model"},
     "_respawn": set(),
-    "_run": {"_copy", "_decide", "_libvirt", "_model", "_nbd", "_qemu", "_store", "_xml"},
+    "_run": {"_copy", "_deadman", "_detach", "_decide", "_libvirt", "_model", "_nbd", "_qemu", "_store", "_xml"},
     "_copy": {"_durable", "_model", "_nbd", "_qemu"},
     "_store": {"_decide", "_durable", "_model"},
     "_decide": {"_model"},
@@ -35,6 +35,8 @@ ARROWS = {
     "_libvirt": {"_model", "_respawn"},
     "_nbd": {"_model", "_respawn"},
     "_qemu": {"_model"},
+    "_detach": {"_model"},
+    "_deadman": set(),
     # What both rooms that write need, and neither may take from the other; it syncs, so it is no part of the model.
     "_durable": set(),
     "_model": set(),
@@ -42,12 +44,14 @@ ARROWS = {
 
 # What only some rooms may import, and why.
 OWNERS = {
-    "libvirt": {"_libvirt"},
+    # The dead man's switch is a program of its own: it runs on when all of ours has ended.
+    "libvirt": {"_deadman", "_libvirt"},
     "libvirt_qemu": {"_libvirt"},
     "nbd": {"_nbd"},
     "lxml": {"_xml"},
     # _qemu starts the tools of QEMU; _libvirt starts the watchdog that thaws a guest when the module is killed.
-    "subprocess": {"_qemu", "_libvirt"},
+    # _detach starts what outlives the module.
+    "subprocess": {"_detach", "_libvirt", "_qemu"},
     # Everything else works without Ansible, and is tested without it.
     "ansible": {"_argspec", "_module", "_respawn", "action", "doc_fragments", "filter", "modules"},
 }

@@ -31,6 +31,8 @@ if t.TYPE_CHECKING:
 
 # BDRV_BITMAP_MAX_NAME_SIZE of QEMU, and the length of a name in the NBD protocol.
 _BITMAP_NAME_BYTES = 1023
+_SHORTEST_LEASE = 5
+_LONGEST_LEASE = 30 * 86400
 _EXPORT_NAME_BYTES = 4096
 
 
@@ -42,6 +44,7 @@ def check_request(request: BackupRequest) -> None:
         raise InputError("timeout", request.timeout, "is no waiting time", "give at least 1 second")
     if not 0 <= request.scratch_min_percent <= 100:
         raise InputError("scratch_min_percent", request.scratch_min_percent, "is no percentage", "use 0 to 100")
+    _check_lease(request)
     _check_mode(request)
     _check_levels(request)
     if request.server is not None:
@@ -51,6 +54,18 @@ def check_request(request: BackupRequest) -> None:
             check_absolute(parameter, path)
     _check_disks(request)
     _check_checkpoint(request)
+
+
+def _check_lease(request: BackupRequest) -> None:
+    if not (request.lease == 0 or _SHORTEST_LEASE <= request.lease <= _LONGEST_LEASE):
+        problem = f"is neither 0 nor between {_SHORTEST_LEASE} seconds and {_LONGEST_LEASE // 86400} days"
+        raise InputError("lease", request.lease, problem, "900 suits most")
+    if request.lease and request.mode == "push":
+        raise InputError("lease", request.lease, "is given in push mode", "leave it out: a push job ends by itself")
+    for index, path in enumerate(request.signs_of_life):
+        check_absolute(f"signs_of_life[{index}]", path)
+    if request.signs_of_life and not request.lease:
+        raise InputError("signs_of_life", list(request.signs_of_life), "is given without lease", "give a lease, too")
 
 
 def _check_mode(request: BackupRequest) -> None:

@@ -49,7 +49,8 @@ class BackupRequest:
     """All options of ``virt_backup`` but ``state``.
 
     ``timeout`` is in seconds. ``scratch_min_percent`` is the share of the participating disks' virtual size that must
-    be free where scratch files go.
+    be free where scratch files go. ``lease`` is for how many seconds nobody may give a sign of life before the job is
+    ended, 0 for ever; ``signs_of_life`` are files that are written to by who lives.
     """
 
     uri: str
@@ -68,6 +69,8 @@ class BackupRequest:
     cancel: bool = False
     timeout: int = 60
     scratch_min_percent: int = 10
+    lease: int = 0
+    signs_of_life: tuple[str, ...] = ()
 
     def disk(self, name: str) -> DiskRequest | None:
         """Return the entry for that disk, or ``None`` when it is not listed."""

@@ -37,6 +37,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.backup_report imp
     job_state,
     server_result,
 )
+from ansible_collections.virt.backup.plugins.module_utils._run.dead_man import armed, renew
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation, observe, require_running
 from ansible_collections.virt.backup.plugins.module_utils._run.preflight import check_places, remove_leftovers
 from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, foresee_freeze, frozen
@@ -78,7 +79,10 @@ def start_backup(request: BackupRequest, *, check: bool) -> Outcome:
         check_against_domain(request, seen.domain, seen.untrackable)
         documents = _prepare(request, seen, {})
         if seen.job is not None:
-            return _already_active(request, seen, documents)
+            outcome = _already_active(request, seen, documents)
+            if not check:
+                renew(documents.plan.job.server, handle.uuid)
+            return outcome
         _refuse_known_checkpoint(request, seen)
         foresee_freeze(seen.domain, request.quiesce)
         leftovers = check_places(request, documents.plan, seen.domain) if hypervisor.is_local else []
@@ -169,9 +173,10 @@ def _begin(
     handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents, leftovers: list[str]
 ) -> Outcome:
     try:
-        with frozen(handle, request.quiesce, seen.domain) as freeze:
-            documents = _begin_with_fallback(handle, request, seen, documents)
-        job = _begun_job(handle, documents.plan.job)
+        with armed(request, documents.plan.job.server, handle.uuid):
+            with frozen(handle, request.quiesce, seen.domain) as freeze:
+                documents = _begin_with_fallback(handle, request, seen, documents)
+            job = _begun_job(handle, documents.plan.job)
     except BaseException as error:
         _undo(handle, request, documents, error)
         raise

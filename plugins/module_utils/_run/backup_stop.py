@@ -21,6 +21,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import I
 from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob, Server
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import job_state, server_result
+from ansible_collections.virt.backup.plugins.module_utils._run.dead_man import disarm
 from ansible_collections.virt.backup.plugins.module_utils._run.lost_server import serves
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
 
@@ -86,8 +87,14 @@ def _stop_lost(handle: DomainHandle, request: BackupRequest, *, check: bool) -> 
 
 
 def _stop_pull(handle: DomainHandle, request: BackupRequest, job: BackupJob | None, *, check: bool) -> Outcome:
-    if job is None:
-        return _stop_lost(handle, request, check=check)
+    outcome = _stop_lost(handle, request, check=check) if job is None else _end_pull(handle, request, job, check=check)
+    if not check:
+        # Not before the job has ended: were we killed in between, nobody would be left to end it.
+        disarm(_wanted_server(request, handle.uuid), handle.uuid)
+    return outcome
+
+
+def _end_pull(handle: DomainHandle, request: BackupRequest, job: BackupJob, *, check: bool) -> Outcome:
     if not check:
         _abort(handle, request)
     return Outcome(True, {"ended": "the job was ended"}, before=job_state(job), after=job_state(None))

@@ -1,0 +1,131 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""The dead man's switch of a pull job: a program of its own, which ends the job when nobody lives that would.
+
+It is started from this file's text before the guest is frozen, and goes on when the module that started it, its SSH
+connection and its controller are gone. So it imports nothing of ours. ``docs/internals/dead-man.md`` tells its rules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import typing as t
+import xml.etree.ElementTree as ElementTree
+
+TICK = 0.5
+"""Seconds between two looks at the files; a lease file that is gone ends the program within them."""
+
+LOOK = 5.0
+"""Seconds between two questions to libvirt, which come to a connection each."""
+
+STUBBORN = 3600.0
+"""Seconds after the lease for which a daemon that does not answer is asked again."""
+
+
+class Order(t.NamedTuple):
+    """What to watch. ``address`` is the job's socket, or its host and port, as in ``host:port``.
+
+    ``lease_file`` is there for as long as the switch is armed. ``signs`` are files that somebody alive writes to.
+    ``seconds`` is how long nothing may change in any of them.
+    """
+
+    uri: str
+    uuid: str
+    address: str
+    lease_file: str
+    seconds: float
+    signs: list[str]
+
+
+def last_signs(order: Order) -> list[int]:
+    """Return when each file was last written to, in nanoseconds; 0 for one that is not there."""
+    times = []
+    for path in [order.lease_file, *order.signs]:
+        try:
+            times.append(os.stat(path).st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return times
+
+
+def is_at(xml: str, address: str) -> bool:
+    """Whether a backup job's XML is that of the job which serves at this address."""
+    server = ElementTree.fromstring(xml).find("server")
+    if server is None:
+        return False
+    return address in (server.get("socket"), f"{server.get('name')}:{server.get('port')}")
+
+
+def find(order: Order, libvirt: t.Any) -> t.Any:
+    """Return the domain while our job is active, ``None`` when it is not, ``False`` when libvirt does not answer."""
+    try:
+        connection = libvirt.open(order.uri)
+        domain = connection.lookupByUUIDString(order.uuid)
+    except libvirt.libvirtError as error:
+        return None if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN else False
+    try:
+        return domain if is_at(domain.backupGetXMLDesc(0), order.address) else None
+    except libvirt.libvirtError as error:
+        over = (libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
+        return None if error.get_error_code() in over else False
+
+
+def watch(order: Order, libvirt: t.Any) -> str:
+    """Watch until there is nothing left to do; return why it ended."""
+    seen = last_signs(order)
+    expires = time.monotonic() + order.seconds
+    looked = time.monotonic()
+    begun = False
+    while os.path.exists(order.lease_file):
+        now = time.monotonic()
+        signs = last_signs(order)
+        if signs != seen:
+            seen, expires = signs, now + order.seconds
+        if now - looked >= LOOK or now >= expires:
+            looked = now
+            domain = find(order, libvirt)
+            if domain is None and (begun or now >= expires):
+                return "the job is over"
+            begun = begun or bool(domain)
+            if domain and now >= expires:
+                abort(domain, libvirt)
+            if now >= expires + STUBBORN:
+                return "libvirt did not answer"
+        time.sleep(TICK)
+    return "disarmed"
+
+
+def abort(domain: t.Any, libvirt: t.Any) -> None:
+    """End the job; what libvirt refuses now is tried again."""
+    try:
+        domain.abortJob()
+    except libvirt.libvirtError:
+        return
+
+
+def main() -> None:
+    """Arm the switch, which the lease file tells to whoever waits for it, and watch."""
+    import libvirt
+
+    order = Order(*json.loads(sys.argv[1]))
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    libvirt.open(order.uri).close()
+    with open(order.lease_file, "w", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    try:
+        watch(order, libvirt)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(order.lease_file)
+
+
+if __name__ == "__main__":
+    main()

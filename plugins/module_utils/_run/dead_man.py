@@ -1,0 +1,74 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Arm and disarm the dead man's switch of a pull job."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import posixpath
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils import _deadman, _detach
+from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import default_socket
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
+    from ansible_collections.virt.backup.plugins.module_utils._model.job import Server
+
+_START_SECONDS = 30.0
+
+
+def lease_file(server: Server, uuid: str) -> str:
+    """Return the file that is there while the switch is armed: beside the socket, or where a socket would be."""
+    if server.transport == "unix":
+        return f"{server.socket}.lease"
+    return posixpath.join(posixpath.dirname(default_socket(uuid)), f"{uuid}-{server.port}.lease")
+
+
+@contextlib.contextmanager
+def armed(request: BackupRequest, server: Server | None, uuid: str) -> Iterator[None]:
+    """Arm the switch while the job begins, and leave it armed; a begin that fails disarms it."""
+    if not request.lease or server is None:
+        yield
+        return
+    path = lease_file(server, uuid)
+    order = _deadman.Order(request.uri, uuid, server.address, path, request.lease, list(request.signs_of_life))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    name = f"virt-backup-{uuid}-{os.getpid()}"
+    _detach.start(name, inspect.getsource(_deadman), json.dumps(order), lambda: _is_armed(path), _START_SECONDS)
+    try:
+        yield
+    except BaseException:
+        disarm(server, uuid)
+        raise
+
+
+def _is_armed(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+def renew(server: Server | None, uuid: str) -> None:
+    """Give a sign of life, where a switch is armed."""
+    if server is not None:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(lease_file(server, uuid))
+
+
+def disarm(server: Server | None, uuid: str) -> None:
+    """Disarm the switch, if it is armed; its process ends within a second."""
+    if server is not None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(lease_file(server, uuid))

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Processes that outlive the module: in a session of their own, or as a unit of systemd's; ready, or refused in words."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+from ansible_collections.virt.backup.plugins.module_utils import _detach
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+
+WRITES = """
+import os, pathlib, sys
+pathlib.Path(sys.argv[1]).write_text(f"{os.getsid(0)} {os.getcwd()}")
+"""
+
+
+@pytest.fixture
+def no_systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setattr(_detach, "SYSTEMD", str(tmp_path / "nowhere"))
+
+
+def written(path: pathlib.Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+@pytest.mark.usefixtures("no_systemd")
+def test_it_runs_in_a_session_of_its_own(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "written"
+    _detach.start("virt-backup-test", WRITES, str(path), lambda: written(path), 20)
+    session, folder = path.read_text(encoding="ascii").split()
+    assert int(session) != os.getsid(0)
+    assert folder == "/"
+
+
+@pytest.mark.usefixtures("no_systemd")
+@pytest.mark.parametrize(("text", "seconds"), [("raise SystemExit(1)", 0.2), ("import time; time.sleep(1)", 0.2)])
+def test_what_does_not_become_ready_is_refused(text: str, seconds: float) -> None:
+    with pytest.raises(BackupError, match="did not start; nothing was begun"):
+        _detach.start("virt-backup-test", text, "", lambda: False, seconds)
+
+
+def test_where_systemd_runs_it_is_a_unit(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in, path = tmp_path / "systemd-run", tmp_path / "written"
+    stand_in.write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$@" > "$0.said"\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(_detach, "SYSTEMD", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    _detach.start("virt-backup-test", WRITES, str(path), lambda: written(path), 20)
+    said = (tmp_path / "systemd-run.said").read_text(encoding="utf-8").splitlines()
+    assert said[:5] == ["--quiet", "--collect", "--unit=virt-backup-test", "--", sys.executable]
