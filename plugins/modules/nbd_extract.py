@@ -84,8 +84,8 @@ options:
         description:
           - The bare name of the dirty bitmap that the server exports, as in
             RV(virt.backup.virt_backup#module:disks[].exportbitmap).
-          - The image then holds the dirty ranges, rounded out to clusters of 64 KiB. Ranges that became zero or were
-            discarded are stored as zero.
+          - The image then holds the dirty ranges, rounded out to clusters of O(images[].cluster_size). Ranges
+            that became zero or were discarded are stored as zero.
           - It is an error if the server does not offer that bitmap.
           - Requires O(images[].backing_file) and O(images[].format=qcow2).
         type: str
@@ -118,6 +118,14 @@ options:
           - The record of a file is always beside it, and it is an error to give this for one.
         type: str
         default: ""
+      cluster_size:
+        description:
+          - The size in bytes of the clusters of a qcow2 image, V(65536), V(131072), V(262144), V(524288) or V(1048576).
+          - Larger clusters need less metadata, which helps with very large disks, and make increments larger. With
+            O(compression) they compress better, and a guest that later runs on the image reads more than it asks for.
+          - Images of one chain may differ in it. Encrypted images have clusters of 64 KiB.
+        type: int
+        default: 65536
   connections:
     description:
       - The most connections with which one image is read. One or two more describe the disk.
@@ -366,6 +374,7 @@ def argument_spec() -> dict[str, t.Any]:
         "backing_format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
         "source_id": {"type": "str", "default": ""},
         "record": {"type": "str", "default": ""},
+        "cluster_size": {"type": "int", "default": 65536},
     }
     encryption = {
         "secret_file": {"type": "str", "default": ""},

@@ -102,6 +102,35 @@ def test_a_flipped_bit_in_a_middle_image_is_found_with_its_image(tmp_path: Path)
     assert nbd.differences_by_qemu(images[0]) == []
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd", "zlib"])
+@pytest.mark.parametrize("cluster", [128 * 1024, MIB])
+@pytest.mark.parametrize("size", [3 * CLUSTER + 512, 70 * MIB + 33 * 1024])
+def test_a_chain_of_larger_clusters(tmp_path: Path, size: int, cluster: int, compression: str) -> None:
+    """Dirty grains between clean ones, zeroes in a part of a cluster: what QEMU reads and the digest are the same."""
+    disk = nbd.create(tmp_path / "disk.qcow2", size)
+    tail = f"{size - CLUSTER} {CLUSTER}"
+    nbd.qemu_io(disk, f"write -P 1 0 {min(5 * MIB, size)}", f"write -P 2 {tail}")
+    base, image, plain = (tmp_path / name for name in ("base.qcow2", "image.qcow2", "plain.qcow2"))
+    with nbd.qemu_nbd(disk, "-r") as server:
+        request = ImageRequest(server.uri(), str(base), cluster_size=cluster)
+        digests = {copy(request, compression=compression)[0]["digest"], full(server, plain)["digest"]}
+    nbd.identical(base, disk)
+    assert digests == {nbd.digest_by_qemu(base, incremental=False)}
+
+    nbd.add_bitmap(disk, "b", 512)
+    commands = ["write -P 3 0 512", f"write -z {tail}"]
+    if size > 5 * MIB:
+        commands += [f"write -z {MIB} {CLUSTER}", f"write -P 4 {2 * MIB + CLUSTER} 512", f"write -z {3 * MIB} {MIB}"]
+        commands += [f"discard {4 * MIB + CLUSTER} {CLUSTER}", f"write -P 5 {40 * MIB} 512"]
+    nbd.qemu_io(disk, "read 0 512", *commands)
+    with nbd.qemu_nbd(disk, "-r", "-B", "b") as server:
+        request = ImageRequest(server.uri(), str(image), bitmap="b", backing_file="base.qcow2", cluster_size=cluster)
+        result = copy(request, compression=compression)[0]
+    nbd.identical(image, disk)
+    assert json.loads(nbd.run("qemu-img", "info", "--output=json", image))["cluster-size"] == cluster
+    assert result["digest"] == nbd.digest_by_qemu(image, incremental=True)
+
+
 @pytest.mark.parametrize("size", [1, 511, CLUSTER + 1, BLOCK - 1, 3 * MIB + 65])
 def test_a_size_that_is_no_sector_is_rounded_up(tmp_path: Path, size: int) -> None:
     """nbdkit exports what it has; QEMU rounds a header's odd size down and would lose the last bytes."""

@@ -44,16 +44,19 @@ def clusters_of(chance: random.Random, count: int) -> bytes:
     return b"".join(chance.choice(kinds)() for _unused in range(count))
 
 
-def open_writer(kind: str, fd: int, size: int, backing: Backing) -> ends.End:
-    """Return an end: one of QEMU's, or one of ours with a kind of compression."""
+def open_writer(kind: str, fd: int, size: int, backing: Backing, cluster: int) -> ends.End:
+    """Return an end: one of QEMU's, or one of ours with a kind of compression and a size of clusters."""
     if kind == "qemu":
         return QemuFile(fd, size, backing.file, backing.format, ends.Means("none", None, 30.0, threading.Event()))
-    return Qcow2File(fd, size, backing, kind, compressor(kind))
+    return Qcow2File(fd, size, backing, kind, compressor(kind), cluster)
 
 
-@pytest.mark.parametrize("kind", ["none", "zlib", "zstd", "qemu"])
+@pytest.mark.parametrize(
+    ("kind", "cluster"),
+    [*((kind, size) for kind in ("none", "zlib", "zstd") for size in (CLUSTER, 4 * CLUSTER, BLOCK)), ("qemu", CLUSTER)],
+)
 @pytest.mark.parametrize("seed", range(8))
-def test_random_images_read_as_written(tmp_path: Path, seed: int, kind: str) -> None:
+def test_random_images_read_as_written(tmp_path: Path, seed: int, kind: str, cluster: int) -> None:
     chance = random.Random(seed)
     size = chance.choice([CLUSTER, 5 * BLOCK, 9 * BLOCK + 512, 3 * TABLE + 5 * CLUSTER + 1024])
     with_backing = chance.random() < 0.5
@@ -68,7 +71,7 @@ def test_random_images_read_as_written(tmp_path: Path, seed: int, kind: str) -> 
         backing = Backing("base.qcow2", "qcow2")
     path = tmp_path / "image.qcow2"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    end = open_writer(kind, fd, size, backing)
+    end = open_writer(kind, fd, size, backing, cluster)
     with expected.open("r+b") as file:
         for offset in sorted(chance.sample(range(0, size, BLOCK), min(40, -(-size // BLOCK)))):
             room = min(BLOCK, size - offset)

@@ -48,7 +48,7 @@ def compressor(kind: str) -> Compress | None:
 def _zlib(cluster: memoryview) -> bytes | None:
     stream = zlib.compressobj(ZLIB_LEVEL, zlib.DEFLATED, _ZLIB_WINDOW)
     packed = stream.compress(cluster) + stream.flush()
-    return packed if len(packed) < CLUSTER else None
+    return packed if len(packed) < len(cluster) else None
 
 
 def _zstd() -> Compress:
@@ -70,10 +70,13 @@ def _zstd() -> Compress:
         if not hasattr(local, "workspace"):
             local.workspace = _Workspace(library)
         # One byte less than a cluster: what does not fit is an error code, a number far beyond any length.
-        context, packed = local.workspace.context, local.workspace.packed
+        most = len(cluster) - 1
+        workspace = local.workspace
+        if len(workspace.packed) < most:
+            workspace.packed = ctypes.create_string_buffer(most)
         source = (ctypes.c_char * len(cluster)).from_buffer(cluster)
-        length = function(context, packed, CLUSTER - 1, source, len(cluster), ZSTD_LEVEL)
-        return ctypes.string_at(packed, length) if length < CLUSTER else None
+        length = function(workspace.context, workspace.packed, most, source, len(cluster), ZSTD_LEVEL)
+        return ctypes.string_at(workspace.packed, length) if length <= most else None
 
     return compress
 
@@ -83,5 +86,5 @@ class _Workspace:
 
     def __init__(self, library: t.Any) -> None:
         self.context = library.ZSTD_createCCtx()
-        self.packed = ctypes.create_string_buffer(CLUSTER - 1)
+        self.packed: ctypes.Array[ctypes.c_char] = ctypes.create_string_buffer(CLUSTER - 1)
         self._free = weakref.finalize(self, library.ZSTD_freeCCtx, self.context)

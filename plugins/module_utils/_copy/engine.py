@@ -53,7 +53,8 @@ class Job:
     """One image's copy: the tasks still to take, and what the finished ones add up to. Safe for threads.
 
     ``explicit_zeroes`` is for increments: zeroes are stored and count in the digest; in a full copy they are left out.
-    ``digests`` takes the list that the digest is made of.
+    ``digests`` takes the list that the digest is made of. ``cluster`` is the size of the end's clusters: one that
+    holds some data is stored as a whole. Tasks are cut at its multiples, or they end with the disk.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class Job:
         explicit_zeroes: bool,
         checksum: bool,
         digests: t.BinaryIO | None = None,
+        cluster: int = CLUSTER,
     ) -> None:
         self.size = size
+        self.cluster = cluster
         self.end = end
         self.explicit_zeroes = explicit_zeroes
         self.checksum = checksum
@@ -200,9 +203,12 @@ class Worker:
             self._store_zero_blocks(number, task)
             return
         data, zero = _masks(task, block)
-        self._write(task.offset, block, data)
+        stored = widened(data, job.cluster // CLUSTER) & _mask(
+            task.offset, Run(task.offset, min(task.offset + BLOCK, job.size))
+        )
+        self._write(task.offset, block, stored)
         if job.explicit_zeroes:
-            for first, last in bits_to_runs(zero):
+            for first, last in bits_to_runs(zero & ~stored):
                 job.end.zero(task.offset + first * CLUSTER, min(task.offset + last * CLUSTER, job.size))
         else:
             zero = 0
@@ -211,9 +217,9 @@ class Worker:
             records = digest.record(task.offset, data, zero, digest.cluster_hashes(block, data))
         job.settle(number, task.end, records, self._bytes(task.offset, data), self._bytes(task.offset, zero))
 
-    def _write(self, offset: int, block: bytearray, data: int) -> None:
+    def _write(self, offset: int, block: bytearray, stored: int) -> None:
         view = memoryview(block)
-        for first, last in bits_to_runs(data):
+        for first, last in bits_to_runs(stored):
             self._job.end.write(offset + first * CLUSTER, view[first * CLUSTER : last * CLUSTER])
 
     def _store_zero_blocks(self, number: int, task: Task) -> None:
@@ -245,6 +251,19 @@ def _masks(task: Task, block: bytearray) -> tuple[int, int]:
             else:
                 zero |= 1 << index
     return data, zero & ~data
+
+
+def widened(mask: int, count: int) -> int:
+    """Return ``mask`` with all bits of each group of ``count`` set in which one is.
+
+    >>> bin(widened(0b0001_0000_0110, 4))
+    '0b111100001111'
+    """
+    if count == 1:
+        return mask
+    whole = (1 << count) - 1
+    groups = range(0, mask.bit_length(), count)
+    return sum(whole << first for first in groups if mask >> first & whole)
 
 
 def _mask(offset: int, run: Run) -> int:

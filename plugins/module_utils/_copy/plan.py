@@ -66,16 +66,16 @@ def dirty_runs(extents: Iterable[Extent]) -> Iterator[Run]:
     return merged(Run(start, start + length) for start, length, flags in extents if flags & DIRTY)
 
 
-def rounded_out(runs: Iterable[Run], size: int) -> Iterator[Run]:
+def rounded_out(runs: Iterable[Run], size: int, cluster: int = CLUSTER) -> Iterator[Run]:
     """Grow runs to whole clusters: the rest of a touched cluster is read from the same frozen disk."""
-    return merged(Run(start // CLUSTER * CLUSTER, min(round_up(end, CLUSTER), size)) for start, end in runs)
+    return merged(Run(start // cluster * cluster, min(round_up(end, cluster), size)) for start, end in runs)
 
 
-def rounded_in(runs: Iterable[Run], size: int) -> Iterator[Run]:
+def rounded_in(runs: Iterable[Run], size: int, cluster: int = CLUSTER) -> Iterator[Run]:
     """Shrink runs to the whole clusters within them; the last cluster of the disk is whole when its bytes are."""
     for start, end in runs:
-        first = round_up(start, CLUSTER)
-        last = end if end == size else end // CLUSTER * CLUSTER
+        first = round_up(start, cluster)
+        last = end if end == size else end // cluster * cluster
         if first < last:
             yield Run(first, last)
 

@@ -25,7 +25,7 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._copy import qcow2_format as form
 from ansible_collections.virt.backup.plugins.module_utils._copy.data_file import DataFile
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
-from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, TABLE, round_up
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, round_up
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,10 @@ class Qcow2File:
         backing: Backing = NO_BACKING,
         compression: str = "none",
         compress: Callable[[memoryview], bytes | None] | None = None,
+        cluster: int = CLUSTER,
     ) -> None:
+        self._cluster = cluster
+        self._table_span = cluster // form.ENTRY_BYTES * cluster
         self._fd = fd
         self._data = DataFile(fd)
         self._size = round_up(size, 512)
@@ -64,10 +67,10 @@ class Qcow2File:
         self._compression = compression
         self._compress = compress
         self._lock = threading.Lock()
-        self._room = _Room(fd)
+        self._room = _Room(fd, cluster)
         self._tables: dict[int, Words] = {}
-        self._lowest_end = TABLE  # no table that is still in memory ends before it
-        self._l1 = _words("Q", max(-(-self._size // TABLE), 1))
+        self._lowest_end = self._table_span  # no table that is still in memory ends before it
+        self._l1 = _words("Q", max(-(-self._size // self._table_span), 1))
 
     def write(self, offset: int, data: memoryview) -> None:
         """Store clusters that hold data, compressed if this file is."""
@@ -77,14 +80,14 @@ class Qcow2File:
                 self._map_data(offset, host, len(data))
             self._data.write(data, host)
             return
-        for start in range(0, len(data), CLUSTER):
-            self._write_compressed(offset + start, data[start : start + CLUSTER])
+        for start in range(0, len(data), self._cluster):
+            self._write_compressed(offset + start, data[start : start + self._cluster])
 
     def zero(self, start: int, end: int) -> None:
         """Mark whole clusters as zero; the range lies within one L2 table."""
         with self._lock:
             table, first = self._table(start)
-            last = first + -(-(end - start) // CLUSTER)
+            last = first + -(-(end - start) // self._cluster)
             table[first:last] = array.array("Q", [form.ZERO_CLUSTER]) * (last - first)
 
     def settled(self, offset: int) -> None:
@@ -92,15 +95,15 @@ class Qcow2File:
         if offset < self._lowest_end:
             return
         with self._lock:
-            self._lowest_end = offset // TABLE * TABLE + TABLE
-            done = [index for index in self._tables if (index + 1) * TABLE <= offset]
+            self._lowest_end = offset // self._table_span * self._table_span + self._table_span
+            done = [index for index in self._tables if (index + 1) * self._table_span <= offset]
             pending = [(self._place_table(index), self._tables.pop(index)) for index in sorted(done)]
         for host, table in pending:
             write_all(self._fd, _big_endian(table), host)
 
     def finish(self) -> None:
         """Write what describes the data, and the header last of all."""
-        self.settled(round_up(self._size, TABLE))
+        self.settled(round_up(self._size, self._table_span))
         l1_offset = self._room.take(len(self._l1) * 8)
         write_all(self._fd, _big_endian(self._l1), l1_offset)
         refcount_offset, refcount_clusters = self._room.write_refcounts()
@@ -114,6 +117,7 @@ class Qcow2File:
             backing_file=self._backing.file,
             backing_format=self._backing.format,
             compression=self._compression if self._compress else "zlib",
+            cluster=self._cluster,
         )
         write_all(self._fd, first_cluster, 0)
 
@@ -121,32 +125,34 @@ class Qcow2File:
         """Nothing is held but the file."""
 
     def _write_compressed(self, offset: int, cluster: memoryview) -> None:
+        if len(cluster) < self._cluster:
+            cluster = memoryview(bytearray(cluster).ljust(self._cluster, b"\0"))
         packed = self._compress(cluster) if self._compress else None
         with self._lock:
             if packed is None:
-                host = self._room.take(CLUSTER)
-                self._map_data(offset, host, CLUSTER)
+                host = self._room.take(self._cluster)
+                self._map_data(offset, host, self._cluster)
             else:
                 host = self._room.take_bytes(len(packed))
                 table, index = self._table(offset)
-                table[index] = form.compressed_entry(host, len(packed))
+                table[index] = form.compressed_entry(host, len(packed), self._cluster)
         self._data.write(cluster if packed is None else packed, host)
 
     def _map_data(self, offset: int, host: int, length: int) -> None:
         table, first = self._table(offset)
-        count = length // CLUSTER
-        entries = range(form.COPIED | host, form.COPIED | (host + length), CLUSTER)
+        count = -(-length // self._cluster)  # the disk may end in the last one
+        entries = range(form.COPIED | host, form.COPIED | (host + count * self._cluster), self._cluster)
         table[first : first + count] = array.array("Q", entries)
 
     def _table(self, offset: int) -> tuple[Words, int]:
         """Return the L2 table of a guest offset, and the offset's index in it."""
-        index = offset // TABLE
+        index = offset // self._table_span
         if index not in self._tables:
-            self._tables[index] = _words("Q", form.ENTRIES_PER_TABLE)
-        return self._tables[index], offset % TABLE // CLUSTER
+            self._tables[index] = _words("Q", self._cluster // form.ENTRY_BYTES)
+        return self._tables[index], offset % self._table_span // self._cluster
 
     def _place_table(self, index: int) -> int:
-        host = self._room.take(CLUSTER)
+        host = self._room.take(self._cluster)
         self._l1[index] = form.COPIED | host
         return host
 
@@ -154,11 +160,14 @@ class Qcow2File:
 class _Room:
     """The room in the file, handed out from its growing end, and how often each of its clusters is referred to.
 
-    A refcount block is written as soon as the file has grown past the 2 GiB it describes. Not safe for threads.
+    A refcount block is written as soon as the file has grown past what it describes, 2 GiB with clusters of 64 KiB. Not
+    safe for threads.
     """
 
-    def __init__(self, fd: int) -> None:
-        self.end = CLUSTER  # the header's
+    def __init__(self, fd: int, cluster: int) -> None:
+        self.end = cluster  # the header's
+        self._cluster = cluster
+        self._per_block = cluster // form.REFCOUNT_BYTES
         self._fd = fd
         self._pack = 0
         self._counts: dict[int, Words] = {}
@@ -168,9 +177,9 @@ class _Room:
     def take(self, length: int) -> int:
         """Return the offset of new whole clusters for ``length`` bytes."""
         host = self.end
-        clusters = -(-length // CLUSTER)
-        self.end += clusters * CLUSTER
-        self._count(host // CLUSTER, clusters)
+        clusters = -(-length // self._cluster)
+        self.end += clusters * self._cluster
+        self._count(host // self._cluster, clusters)
         self._write_past_blocks()
         return host
 
@@ -179,13 +188,13 @@ class _Room:
 
         Each file cluster it touches counts one reference more.
         """
-        room = -self._pack % CLUSTER
+        room = -self._pack % self._cluster
         if length > room and self._pack + room != self.end:
             self._pack = self.end
             room = 0
         host = self._pack
-        first, last = host // CLUSTER, (host + length - 1) // CLUSTER
-        self.end = max(self.end, (last + 1) * CLUSTER)
+        first, last = host // self._cluster, (host + length - 1) // self._cluster
+        self.end = max(self.end, (last + 1) * self._cluster)
         self._count(first, last - first + 1)
         self._pack += length
         self._write_past_blocks()
@@ -196,18 +205,18 @@ class _Room:
 
         They count themselves, so room is taken until all of it is covered.
         """
-        covered = form.REFCOUNTS_PER_BLOCK * CLUSTER
+        covered = self._per_block * self._cluster
         table_offset, table_clusters = -1, 1
         while table_offset < 0 or len(self._blocks) * covered < self.end:
             if table_offset < 0:
                 # A table cluster names 8192 blocks of 2 GiB; the file may grow by a few clusters while this is done.
-                table_clusters = -(-(self.end // covered + 2) // form.ENTRIES_PER_TABLE)
+                table_clusters = -(-(self.end // covered + 2) // (self._cluster // form.ENTRY_BYTES))
                 table_offset = self._take_uncounted(table_clusters)
             self._blocks.append(self._take_uncounted(1))
         for index, host in enumerate(self._blocks):
             if index in self._counts:
                 write_all(self._fd, _big_endian(self._counts.pop(index)), host)
-        table = _words("Q", table_clusters * form.ENTRIES_PER_TABLE)
+        table = _words("Q", table_clusters * (self._cluster // form.ENTRY_BYTES))
         table[: len(self._blocks)] = array.array("Q", self._blocks)
         write_all(self._fd, _big_endian(table), table_offset)
         return table_offset, table_clusters
@@ -215,17 +224,17 @@ class _Room:
     def _take_uncounted(self, clusters: int) -> int:
         """Take room without writing blocks that are past, which would take room again."""
         host = self.end
-        self.end += clusters * CLUSTER
-        self._count(host // CLUSTER, clusters)
+        self.end += clusters * self._cluster
+        self._count(host // self._cluster, clusters)
         return host
 
     def _count(self, first: int, clusters: int) -> None:
         """Count clusters once more, which may lie in several refcount blocks."""
         while clusters:
-            index, position = divmod(first, form.REFCOUNTS_PER_BLOCK)
-            here = min(clusters, form.REFCOUNTS_PER_BLOCK - position)
+            index, position = divmod(first, self._per_block)
+            here = min(clusters, self._per_block - position)
             if index not in self._counts:
-                self._counts[index] = _words("H", form.REFCOUNTS_PER_BLOCK)
+                self._counts[index] = _words("H", self._per_block)
             counts = self._counts[index]
             for cluster in range(position, position + here):
                 counts[cluster] += 1
@@ -238,7 +247,7 @@ class _Room:
         The cluster in which compressed data is being packed still counts up, so a block waits for that one too.
         """
         index = len(self._blocks)
-        covered = form.REFCOUNTS_PER_BLOCK * CLUSTER
+        covered = self._per_block * self._cluster
         full = (index + 1) * covered
         if self.end >= full and (not self._pack or self._pack >= full):
             host = self._take_uncounted(1)

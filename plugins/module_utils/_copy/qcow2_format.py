@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""The parts of qcow2 that we write: version 3, 64 KiB clusters, 16-bit refcounts (QEMU's docs/interop/qcow2.txt)."""
+"""The parts of qcow2 that we write: version 3, 16-bit refcounts (QEMU's docs/interop/qcow2.txt)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import struct
 
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER
 
-CLUSTER_BITS = 16
 REFCOUNT_ORDER = 4
-REFCOUNTS_PER_BLOCK = CLUSTER // 2
-"""16-bit entries in one refcount block; it covers 2 GiB of the file."""
-ENTRIES_PER_TABLE = CLUSTER // 8
+REFCOUNT_BYTES = 2
+ENTRY_BYTES = 8
 
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
@@ -24,7 +22,6 @@ ZERO_CLUSTER = 1
 """Bit 0 of an L2 entry: reads as zero, whatever the backing image holds."""
 
 _SECTOR = 512
-_CSIZE_SHIFT = 62 - (CLUSTER_BITS - 8)
 _INCOMPATIBLE_COMPRESSION_TYPE = 1 << 3
 _EXTENSION_BACKING_FORMAT = 0xE2792ACA
 _HEADER_LENGTH = 112
@@ -33,13 +30,18 @@ LONGEST_BACKING_NAME = 1023
 COMPRESSION_TYPES = {"zlib": 0, "zstd": 1}
 
 
-def compressed_entry(host_offset: int, length: int) -> int:
+def cluster_bits(cluster: int) -> int:
+    """Return the power of two that a cluster's size is."""
+    return cluster.bit_length() - 1
+
+
+def compressed_entry(host_offset: int, length: int, cluster: int = CLUSTER) -> int:
     """Return the L2 entry of a compressed cluster of ``length`` bytes at any byte of the file.
 
     The length is told in sectors that are touched after the first one; readers stop where the stream ends.
     """
     more_sectors = (host_offset + length - 1) // _SECTOR - host_offset // _SECTOR
-    return COMPRESSED | more_sectors << _CSIZE_SHIFT | host_offset
+    return COMPRESSED | more_sectors << 62 - (cluster_bits(cluster) - 8) | host_offset
 
 
 def header(
@@ -52,6 +54,7 @@ def header(
     backing_file: str = "",
     backing_format: str = "",
     compression: str = "zlib",
+    cluster: int = CLUSTER,
 ) -> bytes:
     """Return the first cluster of the file. ``size`` is a multiple of 512: of any other QEMU would lose the rest."""
     if size % _SECTOR:
@@ -71,7 +74,7 @@ def header(
         3,
         _HEADER_LENGTH + len(extensions) if backing else 0,
         len(backing),
-        CLUSTER_BITS,
+        cluster_bits(cluster),
         size,
         0,  # no encryption
         l1_entries,
@@ -87,4 +90,4 @@ def header(
         _HEADER_LENGTH,
         kind,
     )
-    return (fixed + extensions + backing).ljust(CLUSTER, b"\0")
+    return (fixed + extensions + backing).ljust(cluster, b"\0")

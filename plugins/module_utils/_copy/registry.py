@@ -29,7 +29,7 @@ def _qcow2(fd: int, size: int, image: ImageRequest, means: Means) -> End:
     if means.encryption:
         return qemu(fd, size, image, means)
     backing = Backing(image.backing_file, image.backing_format) if image.backing_file else Backing()
-    return Qcow2File(fd, size, backing, means.compression, compressor(means.compression))
+    return Qcow2File(fd, size, backing, means.compression, compressor(means.compression), image.cluster_size)
 
 
 def qemu(fd: int, size: int, image: ImageRequest, means: Means) -> End:

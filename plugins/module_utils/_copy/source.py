@@ -11,7 +11,15 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import plan
-from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, WINDOW, Extent, Run, Segment, Task
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import (
+    BLOCK,
+    CLUSTER,
+    WINDOW,
+    Extent,
+    Run,
+    Segment,
+    Task,
+)
 from ansible_collections.virt.backup.plugins.module_utils._nbd import ALLOCATION, BITMAP_PREFIX
 
 if t.TYPE_CHECKING:
@@ -33,15 +41,16 @@ class Describer(t.Protocol):
 class FullSource:
     """Everything that is not promised to be zero. Without ``base:allocation`` that is everything."""
 
-    def __init__(self, describer: Describer, size: int) -> None:
+    def __init__(self, describer: Describer, size: int, cluster: int = CLUSTER) -> None:
         self._describer = describer
+        self._cluster = cluster
         self._size = size
         self.extents = 0
 
     def segments(self) -> Iterator[Segment]:
         """Yield what to read, ascending; counts the extents on the way."""
         for start, end in _windows(self._size):
-            for run in plan.rounded_out(plan.data_runs(self._ask(start, end)), self._size):
+            for run in plan.rounded_out(plan.data_runs(self._ask(start, end)), self._size, self._cluster):
                 self.extents += 1
                 yield Segment(run.start, run.end, False)
 
@@ -62,7 +71,10 @@ class IncrementalSource:
     the answer costs a walk through the metadata of the image behind the export. They may be one connection.
     """
 
-    def __init__(self, scanner: Describer, describer: Describer, bitmap: str, size: int) -> None:
+    def __init__(
+        self, scanner: Describer, describer: Describer, bitmap: str, size: int, cluster: int = CLUSTER
+    ) -> None:
+        self._cluster = cluster
         self._scanner = scanner
         self._describer = describer
         self._context = BITMAP_PREFIX + bitmap
@@ -72,9 +84,8 @@ class IncrementalSource:
     def segments(self) -> Iterator[Segment]:
         """Yield what to read and what to mark as zero, ascending; counts the dirty extents on the way."""
         for start, end in _windows(self._size):
-            dirty = list(
-                plan.rounded_out(plan.dirty_runs(self._scanner.extents(self._context, start, end)), self._size)
-            )
+            marked = plan.dirty_runs(self._scanner.extents(self._context, start, end))
+            dirty = list(plan.rounded_out(marked, self._size, self._cluster))
             self.extents += len(dirty)
             for group in _near(dirty):
                 yield from plan.segments(group, self._zeroes(group[0].start, group[-1].end))
@@ -86,7 +97,8 @@ class IncrementalSource:
     def _zeroes(self, start: int, end: int) -> Iterable[Run]:
         if ALLOCATION not in self._describer.contexts:
             return []
-        return plan.rounded_in(plan.zero_runs(self._describer.extents(ALLOCATION, start, end)), self._size)
+        zeroes = plan.zero_runs(self._describer.extents(ALLOCATION, start, end))
+        return plan.rounded_in(zeroes, self._size, self._cluster)
 
 
 def _windows(size: int) -> Iterator[Run]:

@@ -147,6 +147,7 @@ class Transfer:
                     end,
                     first.size,
                     explicit_zeroes=explicit,
+                    cluster=self.image.cluster_size,
                     checksum=checksum,
                     digests=self._open_digests(self.draft),
                 )
@@ -257,8 +258,8 @@ class Transfer:
 
     def _source(self, first: Connection, scanner: Connection) -> FullSource | IncrementalSource:
         if not self.image.bitmap:
-            return FullSource(first, first.size)
-        return IncrementalSource(scanner, first, self.image.bitmap, first.size)
+            return FullSource(first, first.size, self.image.cluster_size)
+        return IncrementalSource(scanner, first, self.image.bitmap, first.size, self.image.cluster_size)
 
     def _connect_first(self) -> Connection:
         """Connect and make sure that the bitmap was negotiated: without it everything would look clean."""

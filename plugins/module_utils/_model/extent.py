@@ -11,7 +11,10 @@ from __future__ import annotations
 import typing as t
 
 CLUSTER = 64 * 1024
-"""The grain of everything: qcow2's cluster size, the zero check, the rounding of dirty ranges."""
+"""The grain of everything: the zero check, the digest, and, unless larger ones are asked for, qcow2's clusters."""
+
+CLUSTER_SIZES = tuple(CLUSTER << more for more in range(5))
+"""Sizes that an image's clusters may have: whole grains, and never more than a :data:`BLOCK`."""
 
 BLOCK = 1024 * 1024
 """The largest piece that is read, hashed and written as one; blocks start at multiples of it."""

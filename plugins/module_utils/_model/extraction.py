@@ -12,6 +12,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 
@@ -32,6 +33,7 @@ class ImageRequest:
     encryption: str = NONE
     record: str = ""
     place: Place = Place.FILE
+    cluster_size: int = CLUSTER
 
     @property
     def level(self) -> Level:

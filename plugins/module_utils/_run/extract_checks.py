@@ -21,7 +21,9 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.compress import 
 from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, beside, digests_path
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2_format import LONGEST_BACKING_NAME
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, ToolError
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, CLUSTER_SIZES
 from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import check_backing_encryption
 
@@ -163,6 +165,7 @@ def target_key(image: ImageRequest) -> str:
 def check_kind(index: int, image: ImageRequest) -> None:
     """Refuse contradictions between format, bitmap and backing file, and a source that is no single line."""
     check_printable(parameter(index, "source_id"), image.source_id)
+    _check_cluster_size(parameter(index, "cluster_size"), image)
     if image.bitmap:
         check_printable(parameter(index, "bitmap"), image.bitmap)
         if image.bitmap.startswith("qemu:"):
@@ -207,6 +210,17 @@ def check_backing(index: int, image: ImageRequest, encryption: Encryption | None
             name, given, f"is no readable {image.backing_format} image: {error.message}", remedy
         ) from error
     check_backing_encryption(name, given, path, encrypted, encryption)
+
+
+def _check_cluster_size(name: str, image: ImageRequest) -> None:
+    if image.cluster_size not in CLUSTER_SIZES:
+        remedy = f"use one of {', '.join(str(size) for size in CLUSTER_SIZES)}"
+        raise InputError(name, image.cluster_size, "is no size that a cluster can have here", remedy)
+    if image.cluster_size != CLUSTER and image.format != "qcow2":
+        raise InputError(name, image.cluster_size, f"means nothing to a {image.format} image", "leave it out")
+    if image.cluster_size != CLUSTER and image.encryption != NONE:
+        problem = "can't be used together with encryption"
+        raise InputError(name, image.cluster_size, problem, f"use {CLUSTER}, or no encryption")
 
 
 def _check_socket_name(name: str, uri: str, path: str) -> None:

@@ -14,7 +14,7 @@ import typing as t
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import digest, plan
-from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Job, Worker
+from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Job, Worker, widened
 from ansible_collections.virt.backup.plugins.module_utils._copy.pace import Budget, Pace
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER, Segment, bits_to_runs
@@ -269,3 +269,30 @@ def test_far_readers_get_more_blocks_as_far_as_the_call_has_them(allowed: int, m
     assert job.position == len(disk)
     assert reader.most_in_flight == most * BLOCK
     assert [budget.take() for _block in range(allowed + 1)] == [True] * allowed + [False]
+
+
+@pytest.mark.parametrize(
+    ("mask", "count", "wide"),
+    [
+        (0b0, 4, 0b0),
+        (0b1010, 1, 0b1010),
+        (0b0010, 2, 0b0011),
+        (0b1000_0000_0001, 4, 0b1111_0000_1111),
+        (1 << 15, 16, 0xFFFF),
+    ],
+)
+def test_whole_clusters_are_stored(mask: int, count: int, wide: int) -> None:
+    assert widened(mask, count) == wide
+
+
+def test_larger_clusters_are_stored_whole_and_the_digest_does_not_see_it() -> None:
+    disk = disk_of("A000" + "0000" + "0B0", short=300)
+    digests = set()
+    for cluster, picture in ((CLUSTER, "A00000000A0"), (2 * CLUSTER, "AA000000AA0"), (4 * CLUSTER, "AAAA0000AAA")):
+        end = MemoryEnd()
+        tasks = plan.tasks([Segment(0, len(disk), False)])
+        job = Job(tasks, end, len(disk), explicit_zeroes=True, checksum=True, cluster=cluster)
+        Worker(job, MemoryReader(disk), RateLimit(), threading.Event(), Pace(1)).run()
+        assert end.picture(len(disk)) == picture
+        digests.add(job.totals().digest)
+    assert len(digests) == 1
