@@ -287,7 +287,10 @@ def large_blocks(place: Path) -> None:
 
 
 def read_what_is_dirty_and_no_more(patch: Patch) -> None:
-    patch.setattr(plan, "rounded_out", lambda runs, size: (Run(start, min(end, size)) for start, end in runs))
+    def as_told(runs: t.Iterable[Run], size: int, _cluster: int) -> t.Iterator[Run]:
+        return (Run(start, min(end, size)) for start, end in runs)
+
+    patch.setattr(plan, "rounded_out", as_told)
 
 
 def beyond_32_bits(place: Path) -> None:
