@@ -8,7 +8,7 @@ STEPS ?=
 BENCH ?=
 export KEEP_GOING
 
-.PHONY: help setup test test-quick stage demo bench lock clean
+.PHONY: help setup test test-quick stage demo bench faults lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ demo: setup  ## Back up, change and restore a real guest on this machine
 
 bench: setup  ## Measure against nbdcopy and qemu-img (BENCH="--quick": once; docs/benchmarks.md tells more)
 	@tests/benchmarks/run $(BENCH)
+
+faults: setup  ## Break and kill things around every step of a backup, and write docs/reliability.md
+	@$(PYTHON) tests/ci/faults.py
 
 lock: setup  ## Write tests/ci/requirements.txt from requirements.in
 	@$(PYTHON) tests/ci/lock.py

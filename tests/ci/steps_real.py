@@ -14,7 +14,7 @@ import stage
 from process import Commands
 
 # Each worker of pytest lives in a hypervisor of its own.
-_WORKERS = f"2*popen//python={paths.TESTS}/lab/enter --guest -- {paths.VENV}/bin/python"
+WORKERS = f"2*popen//python={paths.TESTS}/lab/enter --guest -- {paths.VENV}/bin/python"
 _ON_DEBIAN_13 = (
     "unit/plugins/module_utils/test_nbd.py",
     "unit/plugins/module_utils/_copy",
@@ -31,7 +31,7 @@ def integration(run: Commands) -> str:
     """Run the integration tests, on two hypervisors that know nothing of each other."""
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)
-    pytest = ("python", "-m", "pytest", "-v", "--timeout=300", "--dist=loadfile", "--tx", _WORKERS)
+    pytest = ("python", "-m", "pytest", "-v", "--timeout=300", "--dist=loadfile", "--tx", WORKERS)
     run(*pytest, f"--junitxml={report}", "tests/integration", limit=2400)
     return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
 

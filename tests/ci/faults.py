@@ -1,0 +1,114 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run every test in which something breaks or dies, each cell of the kill matrix among them, and write what came of it.
+
+The table in ``docs/reliability.md`` is made from the report of that run and from nothing else.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+import sys
+import typing as t
+from xml.etree import ElementTree
+
+import guard
+import paths
+from process import Commands
+from steps_real import WORKERS
+
+PAGE = paths.ROOT / "docs/reliability.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+VICTIMS = {
+    "module": "the module is killed (SIGKILL)",
+    "module-sigterm": "the module is told to end (SIGTERM)",
+    "module-sighup": "the connection to the hypervisor is closed (SIGHUP)",
+    "playbook": "the playbook or its controller is gone",
+    "qemu": "QEMU is killed (SIGKILL)",
+    "libvirtd": "libvirtd is killed (SIGKILL) and starts again",
+}
+FILES = {
+    "test_chains_failures": "a run dies or meets another; libvirt forgets; the repository is full; power is lost",
+    "test_concurrency": "several runs, domains and removals at the same time",
+    "test_dead_man": "nobody is left to end the job",
+    "test_doctor": "leftovers, forgotten checkpoints and broken bitmaps are repaired",
+    "test_nbd_extract_faults": "the NBD server stalls, dies or returns errors; the target's file system is full",
+    "test_nbd_extract_manners": "the NBD server lies about sizes, extents or flags, or cuts its replies",
+    "test_role_failures": "the role fails, or has lost its lock",
+}
+_CELL = re.compile(r"\[(?P<number>\d+)-(?P<step>\w+)-(?P<when>before|after)-(?P<victim>[\w-]+)\]$")
+
+
+class Row(t.NamedTuple):
+    """One line of the table."""
+
+    fault: str
+    tried: int
+    failed: int
+
+
+def rows(junit: str) -> list[Row]:
+    """Return the lines of the table from a JUnit report: the matrix by victim, everything else by file."""
+    tried: collections.Counter[str] = collections.Counter()
+    failed: collections.Counter[str] = collections.Counter()
+    for case in ElementTree.fromstring(junit).iter("testcase"):
+        fault = _fault(case.get("classname", ""), case.get("name", ""))
+        if fault:
+            tried[fault] += 1
+            failed[fault] += any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
+    known = [*(_matrix_words(victim) for victim in VICTIMS), *FILES.values()]
+    return [Row(fault, tried[fault], failed[fault]) for fault in known]
+
+
+def _fault(classname: str, name: str) -> str:
+    file = classname.rpartition(".")[2]
+    if file == "test_kill_matrix":
+        cell = _CELL.search(name)
+        return _matrix_words(cell["victim"]) if cell else ""
+    return FILES.get(file, "")
+
+
+def _matrix_words(victim: str) -> str:
+    return f"{VICTIMS[victim]}, before and after each step of a backup"
+
+
+def table(found: t.Sequence[Row]) -> str:
+    """Return the table; a test that failed counts as data lost and a hand needed, whatever it was that failed."""
+    lines = ["| fault | times tried | lost data | intervention needed |", "|---|---|---|---|"]
+    lines += [f"| {row.fault} | {row.tried} | {row.failed} | {row.failed} |" for row in found]
+    total = Row("**all**", sum(row.tried for row in found), sum(row.failed for row in found))
+    return "\n".join([*lines, f"| {total.fault} | {total.tried} | {total.failed} | {total.failed} |"])
+
+
+def write(page: str, text: str) -> str:
+    """Return the page with another table between its markers."""
+    before, _begin, rest = page.partition(BEGIN)
+    _old, _end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def main() -> int:
+    """Run them all, write the page, and tell whether all held."""
+    os.environ["VIRT_BACKUP_FAULTS"] = "all"
+    run = Commands("faults", {})
+    report = run.log.with_suffix(".xml")
+    report.unlink(missing_ok=True)
+    tests = [f"tests/integration/{name}.py" for name in ("test_kill_matrix", *FILES)]
+    pytest = ("python", "-m", "pytest", "-v", "--timeout=900", "--dist=load", "--tx", WORKERS, f"--junitxml={report}")
+    try:
+        run(*pytest, *tests, limit=5400)
+    except guard.Red as red:
+        print(f"faults: {red}", file=sys.stderr)
+    found = rows(report.read_text(encoding="utf-8"))
+    PAGE.write_text(write(PAGE.read_text(encoding="utf-8"), table(found)), encoding="utf-8")
+    print(table(found))
+    return 1 if any(row.failed or not row.tried for row in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
