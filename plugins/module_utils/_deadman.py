@@ -16,9 +16,10 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
 import typing as t
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 TICK = 0.5
 """Seconds between two looks at the files; a lease file that is gone ends the program within them."""
@@ -28,6 +29,9 @@ LOOK = 5.0
 
 STUBBORN = 3600.0
 """Seconds after the lease for which a daemon that does not answer is asked again."""
+
+BEGIN = 20.0
+"""Seconds within which libvirt has to answer for the switch to be armed."""
 
 
 class Order(t.NamedTuple):
@@ -64,18 +68,28 @@ def is_at(xml: str, address: str) -> bool:
     return address in (server.get("socket"), f"{server.get('name')}:{server.get('port')}")
 
 
-def find(order: Order, libvirt: t.Any) -> t.Any:
-    """Return the domain while our job is active, ``None`` when it is not, ``False`` when libvirt does not answer."""
-    try:
-        connection = libvirt.open(order.uri)
-        domain = connection.lookupByUUIDString(order.uuid)
-    except libvirt.libvirtError as error:
-        return None if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN else False
-    try:
-        return domain if is_at(domain.backupGetXMLDesc(0), order.address) else None
-    except libvirt.libvirtError as error:
-        over = (libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
-        return None if error.get_error_code() in over else False
+class Look(threading.Thread):
+    """One look at libvirt, which ends our job where it is to ``end`` it. A daemon may never answer, so nobody waits.
+
+    ``job`` is then whether our job is active: ``None`` is that libvirt did not say.
+    """
+
+    def __init__(self, order: Order, libvirt: t.Any, *, end: bool) -> None:
+        super().__init__(daemon=True)
+        self._order, self._libvirt, self._end = order, libvirt, end
+        self.job: bool | None = None
+
+    def run(self) -> None:
+        """Ask, and end the job; what libvirt refuses now is tried again by the next look."""
+        codes = self._libvirt
+        gone = (codes.VIR_ERR_NO_DOMAIN_BACKUP, codes.VIR_ERR_OPERATION_INVALID, codes.VIR_ERR_NO_DOMAIN)
+        try:
+            domain = self._libvirt.open(self._order.uri).lookupByUUIDString(self._order.uuid)
+            self.job = is_at(domain.backupGetXMLDesc(0), self._order.address)
+            if self.job and self._end:
+                domain.abortJob()
+        except self._libvirt.libvirtError as error:
+            self.job = False if error.get_error_code() in gone else self.job
 
 
 def watch(order: Order, libvirt: t.Any) -> str:
@@ -84,31 +98,24 @@ def watch(order: Order, libvirt: t.Any) -> str:
     expires = time.monotonic() + order.seconds
     looked = time.monotonic()
     begun = False
+    look: Look | None = None
     while os.path.exists(order.lease_file):
         now = time.monotonic()
         signs = last_signs(order)
         if signs != seen:
             seen, expires = signs, now + order.seconds
-        if now - looked >= LOOK or now >= expires:
-            looked = now
-            domain = find(order, libvirt)
-            if domain is None and (begun or now >= expires):
+        if look is not None and not look.is_alive():
+            begun = begun or bool(look.job)
+            if look.job is False and (begun or now >= expires):
                 return "the job is over"
-            begun = begun or bool(domain)
-            if domain and now >= expires:
-                abort(domain, libvirt)
-            if now >= expires + STUBBORN:
-                return "libvirt did not answer"
+            look, looked = None, now
+        if look is None and (now - looked >= LOOK or now >= expires):
+            look = Look(order, libvirt, end=now >= expires)
+            look.start()
+        if now >= expires + STUBBORN:
+            return "libvirt did not answer"
         time.sleep(TICK)
     return "disarmed"
-
-
-def abort(domain: t.Any, libvirt: t.Any) -> None:
-    """End the job; what libvirt refuses now is tried again."""
-    try:
-        domain.abortJob()
-    except libvirt.libvirtError:
-        return
 
 
 def main() -> None:
@@ -117,14 +124,17 @@ def main() -> None:
 
     order = Order(*json.loads(sys.argv[1]))
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    libvirt.open(order.uri).close()
-    with open(order.lease_file, "w", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
-    try:
+    first = Look(order, libvirt, end=False)
+    first.start()
+    first.join(BEGIN)
+    if first.job is not None:
+        with open(order.lease_file, "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
         watch(order, libvirt)
-    finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(order.lease_file)
+    # At once: a look that libvirt never answered would be waited for.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -32,13 +32,19 @@ def start(name: str, text: str, argument: str, ready: t.Callable[[], bool], seco
 
     :raises BackupError: it was not ready in time.
     """
-    systemd = os.path.isdir(SYSTEMD) and shutil.which("systemd-run")
-    first = ["systemd-run", "--quiet", "--collect", f"--unit={name}", "--"] if systemd else ["setsid", "--fork"]
-    nothing = subprocess.DEVNULL
-    program = [*first, sys.executable, "-c", text, argument]
-    subprocess.run(program, check=False, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/")
+    program = [sys.executable, "-c", text, argument]
+    as_unit = ["systemd-run", "--quiet", "--collect", f"--unit={name}", "--", *program]
+    # A user without a manager of units (of a session connection, say) gets a process all the same.
+    if not (os.path.isdir(SYSTEMD) and shutil.which(as_unit[0]) and _run(as_unit)):
+        _run(["setsid", "--fork", *program])
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
             raise BackupError(f"The process {name}, which is to outlive this one, did not start; nothing was begun.")
         time.sleep(_POLL_SECONDS)
+
+
+def _run(command: list[str]) -> bool:
+    nothing = subprocess.DEVNULL
+    done = subprocess.run(command, check=False, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/")
+    return done.returncode == 0

@@ -21,6 +21,10 @@ from lab.disks import MIB, Disk
 from lab.domains import Domains, LabDomain
 from lab.wait import until
 
+from ansible_collections.virt.backup.plugins.module_utils import _libvirt
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
+from ansible_collections.virt.backup.plugins.module_utils._run import backup_start
+
 LEASE = 5
 """The shortest there is."""
 
@@ -147,6 +151,47 @@ def test_a_foreign_job_is_never_ended(domain: LabDomain, server: Result) -> None
     assert domain.has_job()
     assert not lease.exists()
     kit.end(domain, server=foreign)
+    nothing_left(pid)
+
+
+def test_a_begin_that_cannot_end_its_job_leaves_the_switch_armed(
+    domain: LabDomain, server: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was begun, what follows fails, and so does the end of the job."""
+
+    def fail(*_arguments: t.Any) -> t.NoReturn:
+        raise StateError("this failed.")
+
+    monkeypatch.setattr(backup_start, "_begun_job", fail)
+    monkeypatch.setattr(_libvirt.DomainHandle, "abort_job", fail)
+    kit.refusal("virt_backup", domain=domain.name, server=server, lease=LEASE)
+    pid = switch_of(server)
+    assert domain.has_job()
+    until("the job has ended by itself", lambda: not domain.has_job(), 60)
+    nothing_left(pid)
+
+
+def test_a_libvirtd_that_hangs_holds_nobody(domain: LabDomain, server: Result) -> None:
+    pid = begin(domain, server)
+    daemon = services.pid_of("libvirtd")
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        looks = pathlib.Path(f"/proc/{pid}/task")
+        until("it asks libvirt, and waits", lambda: len([*looks.iterdir()]) > 1, 30)
+        pathlib.Path(f"{server['socket']}.lease").unlink()
+        until("the switch has ended", lambda: not is_there(pid), 10)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    services.wait_for("libvirtd")
+    kit.end(domain, server=server)
+    nothing_left(pid)
+
+
+def test_a_job_on_a_port_has_its_switch_too(domain: LabDomain) -> None:
+    server = {"transport": "tcp", "name": "127.0.0.1", "port": 10999}
+    kit.backup(domain, server=server, lease=LEASE)
+    pid = int((SOCKETS / f"{domain.uuid}-10999.lease").read_text(encoding="ascii"))
+    until("the job has ended by itself", lambda: not domain.has_job(), 60)
     nothing_left(pid)
 
 

@@ -37,7 +37,8 @@ def test_the_role_encrypts_and_the_lines_of_the_readme_restore(domains: Domains,
         domain.write("vda", number * MIB, 256 * KIB, pattern=number)
         return play_one(workdir, "-vvv", **variables), domain.frozen_copy("vda", name=str(number))
 
-    (clear, _), (full, _), (increment, truth) = back_up(1, **options), back_up(2, **encrypted), back_up(3, **encrypted)
+    clear, full = back_up(1, **options)[0], back_up(2, **encrypted)[0]
+    increment, truth = back_up(3, **encrypted)
     assert [ended.levels["vda"] for ended in (clear, full, increment)] == [FULL, FULL, INCREMENTAL]
     assert full.result["disks"][0]["reason"] == "the encryption of the images changed from none to luks"
     for ended, kind in ((clear, "none"), (full, "luks"), (increment, "luks")):

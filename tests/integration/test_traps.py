@@ -161,7 +161,9 @@ def take_extents_as_told(patch: Patch) -> None:
 
 def advance_by_the_longest(patch: Patch) -> None:
     def extents(self: t.Any, context: str, start: int, end: int) -> t.Iterator[Extent]:
-        longest = lambda found: max(sum(entries[::2]) for entries in found.values())  # noqa: E731 - beside its twin
+        def longest(found: dict[str, list[int]]) -> int:
+            return max(sum(entries[::2]) for entries in found.values())
+
         for told in _replies(self, context, start, end, longest):
             yield from told
 
@@ -175,7 +177,11 @@ def _replies(
     handle, position = connection._nbd, start
     while position < end:
         found: dict[str, list[int]] = {}
-        note = lambda name, _offset, entries, _error, into=found: into.update({name: list(entries)}) or 0  # noqa: E731
+
+        def note(name: str, _offset: int, entries: list[int], _error: t.Any, into: dict[str, list[int]] = found) -> int:
+            into[name] = list(entries)
+            return 0
+
         cookie = handle.aio_block_status(end - position, position, note)
         while not handle.aio_command_completed(cookie):
             handle.poll(1000)

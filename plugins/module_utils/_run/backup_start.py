@@ -37,7 +37,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.backup_report imp
     job_state,
     server_result,
 )
-from ansible_collections.virt.backup.plugins.module_utils._run.dead_man import armed, renew
+from ansible_collections.virt.backup.plugins.module_utils._run.dead_man import arm, disarm, renew
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation, observe, require_running
 from ansible_collections.virt.backup.plugins.module_utils._run.preflight import check_places, remove_leftovers
 from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, foresee_freeze, frozen
@@ -173,10 +173,10 @@ def _begin(
     handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents, leftovers: list[str]
 ) -> Outcome:
     try:
-        with armed(request, documents.plan.job.server, handle.uuid):
-            with frozen(handle, request.quiesce, seen.domain) as freeze:
-                documents = _begin_with_fallback(handle, request, seen, documents)
-            job = _begun_job(handle, documents.plan.job)
+        arm(request, documents.plan.job.server, handle.uuid)
+        with frozen(handle, request.quiesce, seen.domain) as freeze:
+            documents = _begin_with_fallback(handle, request, seen, documents)
+        job = _begun_job(handle, documents.plan.job)
     except BaseException as error:
         _undo(handle, request, documents, error)
         raise
@@ -252,7 +252,10 @@ def _undo(handle: DomainHandle, request: BackupRequest, documents: _Documents, e
         job_xml = handle.job_xml()
         if job_xml is not None and _is_ours(parse_backup(job_xml), documents.plan.job):
             handle.abort_job()
-            handle.wait_until_job_ended(request.timeout)
+            if not handle.wait_until_job_ended(request.timeout):
+                raise StateError(f"The job did not end within {request.timeout} seconds after it was told to.")
+        # Not before there is no job of ours: were we killed in between, nobody would be left to end it.
+        disarm(documents.plan.job.server, handle.uuid)
         if name and not _exists_already(error, name):
             handle.delete_checkpoint(name)
     except BackupError as second:

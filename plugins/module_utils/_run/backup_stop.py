@@ -128,9 +128,10 @@ def _stop_push(handle: DomainHandle, request: BackupRequest, seen: Observation, 
             "call again to go on waiting, or set cancel: true to end it."
         )
     wishes = _wishes(request, seen)
-    ended = _require_success(handle, bool(wishes), was_active=job is not None)
+    record = handle.completed_backup()
+    ended = _require_success(handle, record, bool(wishes), was_active=job is not None)
     if job is None and wishes:
-        _require_own_record(handle, request, wishes)
+        _require_own_record(handle, record, request, wishes)
     sources = {disk.source for disk in seen.domain.disks}
     rebased = [wish.name for wish in wishes if _finish_target(wish, _target(wish, request), sources, check=check)]
     return Outcome(
@@ -151,9 +152,10 @@ def _wishes(request: BackupRequest, seen: Observation) -> list[DiskRequest]:
     return [wish for wish in derived if request.target_dir and os.path.exists(_target(wish, request))]
 
 
-def _require_success(handle: DomainHandle, targets_named: bool, *, was_active: bool) -> str:
+def _require_success(
+    handle: DomainHandle, record: dict[str, t.Any] | None, targets_named: bool, *, was_active: bool
+) -> str:
     """Return how the push ended; success is libvirt's record of the job itself, which lives in the daemon only."""
-    record = handle.completed_backup()
     if record is None:
         if targets_named:
             raise StateError(
@@ -169,14 +171,15 @@ def _require_success(handle: DomainHandle, targets_named: bool, *, was_active: b
     return "the job completed"
 
 
-def _require_own_record(handle: DomainHandle, request: BackupRequest, wishes: list[DiskRequest]) -> None:
+def _require_own_record(
+    handle: DomainHandle, record: dict[str, t.Any] | None, request: BackupRequest, wishes: list[DiskRequest]
+) -> None:
     """Refuse a record that may be another job's, for targets that stay when their own job fails.
 
     libvirt removes the files of a push that failed, so a file that it created proves its job; a block device and a
     file of the user's (``reuse_external``) are there in any case.
     """
     kept = request.reuse_external or any(wish.storage == "block" for wish in wishes)
-    record = handle.completed_backup()
     if kept and record is not None and not record["pushed"]:
         raise StateError(
             f"The last backup job on record for domain '{handle.name}' pushed no bytes, so it may be another's, and "

@@ -19,8 +19,6 @@ from ansible_collections.virt.backup.plugins.module_utils import _deadman, _deta
 from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import default_socket
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
     from ansible_collections.virt.backup.plugins.module_utils._model.job import Server
 
@@ -34,11 +32,12 @@ def lease_file(server: Server, uuid: str) -> str:
     return posixpath.join(posixpath.dirname(default_socket(uuid)), f"{uuid}-{server.port}.lease")
 
 
-@contextlib.contextmanager
-def armed(request: BackupRequest, server: Server | None, uuid: str) -> Iterator[None]:
-    """Arm the switch while the job begins, and leave it armed; a begin that fails disarms it."""
+def arm(request: BackupRequest, server: Server | None, uuid: str) -> None:
+    """Arm the switch for a job that is about to begin, if one is asked for.
+
+    :raises BackupError: it did not start, so the job must not begin.
+    """
     if not request.lease or server is None:
-        yield
         return
     path = lease_file(server, uuid)
     order = _deadman.Order(request.uri, uuid, server.address, path, request.lease, list(request.signs_of_life))
@@ -46,11 +45,6 @@ def armed(request: BackupRequest, server: Server | None, uuid: str) -> Iterator[
         os.unlink(path)
     name = f"virt-backup-{uuid}-{os.getpid()}"
     _detach.start(name, inspect.getsource(_deadman), json.dumps(order), lambda: _is_armed(path), _START_SECONDS)
-    try:
-        yield
-    except BaseException:
-        disarm(server, uuid)
-        raise
 
 
 def _is_armed(path: str) -> bool:

@@ -55,5 +55,16 @@ def test_where_systemd_runs_it_is_a_unit(tmp_path: pathlib.Path, monkeypatch: py
     monkeypatch.setattr(_detach, "SYSTEMD", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     _detach.start("virt-backup-test", WRITES, str(path), lambda: written(path), 20)
+    assert path.read_text(encoding="ascii").endswith(" /")
     said = (tmp_path / "systemd-run.said").read_text(encoding="utf-8").splitlines()
     assert said[:5] == ["--quiet", "--collect", "--unit=virt-backup-test", "--", sys.executable]
+
+
+def test_where_systemd_takes_no_unit_it_is_a_process(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in, path = tmp_path / "systemd-run", tmp_path / "written"
+    stand_in.write_text("#!/bin/sh\nexit 1\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(_detach, "SYSTEMD", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    _detach.start("virt-backup-test", WRITES, str(path), lambda: written(path), 20)
+    assert path.read_text(encoding="ascii").endswith(" /")
