@@ -170,21 +170,27 @@ def advance_by_the_longest(patch: Patch) -> None:
     patch.setattr(_nbd.Connection, "extents", extents)
 
 
+def _reply(handle: t.Any, start: int, end: int) -> dict[str, list[int]]:
+    """Return what the server says in one reply, by context."""
+    found: dict[str, list[int]] = {}
+
+    def note(name: str, _offset: int, entries: list[int], _error: t.Any) -> int:
+        found[name] = list(entries)
+        return 0
+
+    cookie = handle.aio_block_status(end - start, start, note)
+    while not handle.aio_command_completed(cookie):
+        handle.poll(1000)
+    return found
+
+
 def _replies(
     connection: t.Any, context: str, start: int, end: int, advance: t.Callable[[dict[str, list[int]]], int]
 ) -> t.Iterator[list[Extent]]:
     """Yield the extents of each reply, and go on from where ``advance`` says."""
-    handle, position = connection._nbd, start
+    position = start
     while position < end:
-        found: dict[str, list[int]] = {}
-
-        def note(name: str, _offset: int, entries: list[int], _error: t.Any, into: dict[str, list[int]] = found) -> int:
-            into[name] = list(entries)
-            return 0
-
-        cookie = handle.aio_block_status(end - position, position, note)
-        while not handle.aio_command_completed(cookie):
-            handle.poll(1000)
+        found = _reply(connection._nbd, position, end)
         lengths = found[context][::2]
         starts = itertools.accumulate([position, *lengths])
         yield [Extent(*extent) for extent in zip(starts, lengths, found[context][1::2])]
