@@ -172,6 +172,17 @@ options:
             open.
         type: int
         default: 2000
+  direct:
+    description:
+      - Whether the images are written past the page cache (C(O_DIRECT)), so that the copy does not drive out what the
+        host keeps there for others.
+      - For files and block devices. The file system must allow it; some, such as ZFS, tmpfs and Btrfs with
+        checksums, may allow it and cache all the same.
+      - Goes together neither with O(encryption), as QEMU writes these images, nor with an NBD URI as O(images[].dest).
+      - With O(compression), compressed data passes through the page cache, which is told to let go of it on the way.
+      - What the NBD server reads is its own matter. For libvirt's domains, the C(cache) of the disk decides.
+    type: bool
+    default: false
   checksum:
     description:
       - Whether digests of the disk's content are made on the way. V(none) leaves no list of digests beside the image,
@@ -255,6 +266,14 @@ EXAMPLES = r"""
   virt.backup.nbd_extract:
     images: "{{ disks | virt.backup.extract_images('wednesday') }}"
     rate_limit: 104857600
+
+- name: Copy a whole disk on a host that needs its page cache for others
+  virt.backup.nbd_extract:
+    images:
+      - uri: nbd+unix:///vda?socket=/run/virt-backup/web.sock
+        dest: /backup/web/friday/vda.qcow2
+        source_id: friday
+    direct: true
 
 - name: Overwrite a logical volume with a disk
   virt.backup.nbd_extract:
@@ -386,6 +405,7 @@ def argument_spec() -> dict[str, t.Any]:
         "connections": {"type": "int", "default": 4},
         "compression": {"type": "str", "choices": ["none", "zstd", "zlib"], "default": "none"},
         "encryption": {"type": "dict", "options": encryption},
+        "direct": {"type": "bool", "default": False},
         "checksum": {"type": "str", "choices": ["sha256", "none"], "default": "sha256"},
         "rate_limit": {"type": "int", "default": 0},
         "timeout": {"type": "int", "default": 60},

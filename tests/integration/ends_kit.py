@@ -32,6 +32,7 @@ class Dest(t.NamedTuple):
     show: Path
     format: str = "raw"
     in_place: bool = False
+    direct: bool = False
 
 
 End = t.Callable[..., t.ContextManager[Dest]]
@@ -61,6 +62,13 @@ def qcow2_file(folder: Path, size: int, _patch: pytest.MonkeyPatch, *, full: boo
     """Our own writer, over an image that was there."""
     old = _old(folder / "a.qcow2", size, full=full)
     yield Dest(str(old), old, "qcow2")
+
+
+@contextlib.contextmanager
+def qcow2_direct(folder: Path, size: int, _patch: pytest.MonkeyPatch, *, full: bool = True) -> t.Iterator[Dest]:
+    """Our own writer, past the page cache."""
+    old = _old(folder / "a.qcow2", size, full=full)
+    yield Dest(str(old), old, "qcow2", direct=True)
 
 
 @contextlib.contextmanager
@@ -119,3 +127,6 @@ ENDS: dict[str, End] = {
         "--filter=blocksize-policy", "blocksize-maximum=128K", "blocksize-error-policy=error"
     ),
 }
+
+MORE_ENDS: dict[str, End] = {**ENDS, "qcow2-direct": qcow2_direct}
+"""With a variant of an end for the tests in which it may differ; it has tests of its own for the rest."""

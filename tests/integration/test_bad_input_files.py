@@ -132,6 +132,13 @@ EXTRACT = [
     Case("rate_limit", {**image(), "rate_limit": -1}, "rate_limit", "-1", "use bytes per second"),
     Case("status_file relative", {**image(), "status_file": "a"}, "status_file", "'a'", "give an absolute path"),
     Case("compressed raw", {**image(format="raw"), "compression": "zlib"}, "compression", "zlib", "use none"),
+    Case(
+        "direct into an export",
+        {**image(dest="nbd://127.0.0.1:1/d", format="raw"), "direct": True},
+        "direct",
+        "True",
+        "use false, or a file",
+    ),
     Case("owner", {**image(), "owner": "nobody-knows"}, "owner", "nobody-knows", "create the user"),
     Case("mode", {**image(), "mode": "rw"}, "mode", "rw", "write it as a string"),
 ]

@@ -22,7 +22,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract import ex
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import without_hypervisor
-from ansible_collections.virt.backup.tests.integration.ends_kit import ENDS, OLD, Dest
+from ansible_collections.virt.backup.tests.integration.ends_kit import ENDS, MORE_ENDS, OLD, Dest
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -34,11 +34,13 @@ lab_host = without_hypervisor.lab_host
 out = without_hypervisor.out
 
 every_end = pytest.mark.parametrize("end", ENDS)
+every_end_and_more = pytest.mark.parametrize("end", MORE_ENDS)
 
 
 def copy(server: nbd.Server, dest: Dest, **options: t.Any) -> dict[str, t.Any]:
     image = ImageRequest(server.uri(), dest.dest, format=dest.format)
-    result: dict[str, t.Any] = extract(ExtractRequest(images=(image,), force=True, **options), check=False).result
+    request = ExtractRequest(images=(image,), force=True, direct=dest.direct, **options)
+    result: dict[str, t.Any] = extract(request, check=False).result
     return t.cast("dict[str, t.Any]", result["images"][0])
 
 
@@ -91,11 +93,11 @@ def test_it_shows_what_was_served_and_nothing_old(
     same(dest, source)
 
 
-@every_end
+@every_end_and_more
 def test_zeroes_that_are_served_as_data(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     """Without extents every byte is read, and what is zero is found out by looking."""
     source = make_source(tmp_path / "source.raw", 9 * MIB, (MIB, MIB), (4 * MIB, 64 * KIB))
-    with ENDS[end](out, 9 * MIB, monkeypatch) as dest, nbd.nbdkit(tmp_path, "--no-sr", "file", source) as server:
+    with MORE_ENDS[end](out, 9 * MIB, monkeypatch) as dest, nbd.nbdkit(tmp_path, "--no-sr", "file", source) as server:
         copy(server, dest)
     same(dest, source)
 
@@ -109,7 +111,7 @@ def left_as_it_must_be(dest: Dest, message: str, before: set[str], out: Path, ol
         assert dest.show.read_bytes() == (old or OLD * dest.show.stat().st_size)
 
 
-@every_end
+@every_end_and_more
 @pytest.mark.parametrize("connections", [1, 4])
 def test_a_read_that_fails_in_the_middle(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, end: str, connections: int
@@ -117,7 +119,7 @@ def test_a_read_that_fails_in_the_middle(
     source = make_source(tmp_path / "source.raw", 20 * MIB, (0, 20 * MIB))
     marker = tmp_path / "fail"
     filters = ("--filter=error", "file", source, "error-pread-rate=100%", f"error-file={marker}")
-    with ENDS[end](out, 20 * MIB, monkeypatch) as dest, nbd.nbdkit(tmp_path, *filters) as server:
+    with MORE_ENDS[end](out, 20 * MIB, monkeypatch) as dest, nbd.nbdkit(tmp_path, *filters) as server:
         before = nbd.names(out)
         marker.touch()
         with pytest.raises(StateError, match=r"^images\[0\]\.uri: reading from .* failed") as caught:
@@ -142,16 +144,16 @@ def test_a_write_that_fails_in_the_middle(tmp_path: Path, monkeypatch: pytest.Mo
         left_as_it_must_be(dest, caught.value.message, before, small, old=bytes(size))
 
 
-@every_end
+@every_end_and_more
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_cancel(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, end: str, number: signal.Signals) -> None:
     status = tmp_path / "status.json"
     source = make_source(tmp_path / "source.raw", 40 * MIB, (0, 40 * MIB))
     slow = ("--filter=rate", "file", source, "rate=64M")
-    with ENDS[end](out, 40 * MIB, monkeypatch) as dest, nbd.nbdkit(tmp_path, *slow) as server:
+    with MORE_ENDS[end](out, 40 * MIB, monkeypatch) as dest, nbd.nbdkit(tmp_path, *slow) as server:
         before = nbd.names(out)
         image = {"uri": server.uri(), "dest": dest.dest, "format": dest.format}
-        parameters = {"images": [image], "force": True, "status_file": str(status)}
+        parameters = {"images": [image], "force": True, "direct": dest.direct, "status_file": str(status)}
         process = nbd.module_process(parameters, tmp_path)
         deadline = time.monotonic() + 30
         while not (status.exists() and json.loads(status.read_text())["images"][0]["bytes_done"]):

@@ -202,6 +202,7 @@ def refused_secrets(disk: Path, out: Path, tmp_path: Path) -> None:
             "encryption.secret: '(hidden)' is no text in UTF-8, which QEMU wants",
         ),
         ({"encryption": {"secret": "q7x9", "iter_time": 0}}, "encryption.iter_time: 0 is out of range; use 1 to 60000"),
+        ({"direct": True}, "direct: True can't be used together with encryption: QEMU writes these images, buffered; "),
         ({"compression": "zstd"}, "compression: 'zstd' can't be used together with encryption: QEMU stores"),
         ({"format": "raw"}, "encryption: 'luks' can't be used for the raw image"),
     ],

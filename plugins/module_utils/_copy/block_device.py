@@ -15,7 +15,7 @@ import os
 import struct
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._copy.data_file import DataFile
+from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file import open_data
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndUnfit, write_all
 from ansible_collections.virt.backup.plugins.module_utils._copy.gaps import Gaps
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, round_up
@@ -54,13 +54,13 @@ def capacity(fd: int) -> int:
 class BlockDevice:
     """A device with old content, of which the first ``size`` bytes become the disk. Fulfils :class:`~.ends.End`."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, *, direct: bool = False) -> None:
         room = capacity(fd)
         self._end = round_up(size, struct.unpack("i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))[0])
         if room < self._end:
             raise EndUnfit(f"has room for {room} bytes, and the disk has {size}", "use a larger device")
         self._fd = fd
-        self._data = DataFile(fd)
+        self._data = open_data(fd, direct=direct)
         self._gaps = Gaps()
         self._allocate: t.Any = ctypes.CDLL(None, use_errno=True).fallocate
         self._allocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -81,9 +81,11 @@ class BlockDevice:
     def finish(self) -> None:
         """Zero the rest of the disk."""
         self.settled(self._end)
+        self._data.finish()
 
     def close(self) -> None:
         """Nothing is held but the device."""
+        self._data.close()
 
     def _zero(self, start: int, end: int) -> None:
         """Make a range read as zero: unmapped if it is long, else by the device, else by writing."""

@@ -35,6 +35,7 @@ class Means(t.NamedTuple):
     """What an end may need beside its file.
 
     ``timeout`` is the longest silence, in seconds, of a server behind it; ``cancel`` ends its waits.
+    ``direct`` asks for writes past the page cache.
     """
 
     compression: str
@@ -42,6 +43,7 @@ class Means(t.NamedTuple):
     timeout: float
     cancel: threading.Event
     connections: int = 1
+    direct: bool = False
 
 
 class End(t.Protocol):

@@ -23,7 +23,7 @@ import threading
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import qcow2_format as form
-from ansible_collections.virt.backup.plugins.module_utils._copy.data_file import DataFile
+from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file import open_data
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, round_up
 
@@ -47,6 +47,7 @@ class Qcow2File:
     """A new qcow2 file. Fulfils :class:`~.ends.End`.
 
     ``compress`` turns one cluster into fewer bytes, or into ``None`` when that gains nothing.
+    ``direct`` writes data past the page cache; tables and header, clusters of their own, are too few to matter there.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Qcow2File:
         compression: str = "none",
         compress: Callable[[memoryview], bytes | None] | None = None,
         cluster: int = CLUSTER,
+        *,
+        direct: bool = False,
     ) -> None:
         self._cluster = cluster
         self._table_span = cluster // form.ENTRY_BYTES * cluster
         self._fd = fd
-        self._data = DataFile(fd)
+        self._data = open_data(fd, direct=direct)
         self._size = round_up(size, 512)
         self._backing = backing
         self._compression = compression
@@ -120,9 +123,11 @@ class Qcow2File:
             cluster=self._cluster,
         )
         write_all(self._fd, first_cluster, 0)
+        self._data.finish()
 
     def close(self) -> None:
         """Nothing is held but the file."""
+        self._data.close()
 
     def _write_compressed(self, offset: int, cluster: memoryview) -> None:
         if len(cluster) < self._cluster:

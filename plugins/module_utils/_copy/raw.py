@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.virt.backup.plugins.module_utils._copy.data_file import DataFile
+from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file import open_data
 
 
 class RawFile:
     """A new raw file of exactly ``size`` bytes. Fulfils :class:`~.ends.End`."""
 
-    def __init__(self, fd: int, size: int) -> None:
-        self._data = DataFile(fd)
+    def __init__(self, fd: int, size: int, *, direct: bool = False) -> None:
+        self._data = open_data(fd, direct=direct)
         self._size = size
         os.ftruncate(fd, size)
 
@@ -33,6 +33,8 @@ class RawFile:
 
     def finish(self) -> None:
         """Nothing is left to write."""
+        self._data.finish()
 
     def close(self) -> None:
         """Nothing is held but the file."""
+        self._data.close()

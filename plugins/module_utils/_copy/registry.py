@@ -29,7 +29,8 @@ def _qcow2(fd: int, size: int, image: ImageRequest, means: Means) -> End:
     if means.encryption:
         return qemu(fd, size, image, means)
     backing = Backing(image.backing_file, image.backing_format) if image.backing_file else Backing()
-    return Qcow2File(fd, size, backing, means.compression, compressor(means.compression), image.cluster_size)
+    compress = compressor(means.compression)
+    return Qcow2File(fd, size, backing, means.compression, compress, image.cluster_size, direct=means.direct)
 
 
 def qemu(fd: int, size: int, image: ImageRequest, means: Means) -> End:
@@ -41,12 +42,12 @@ def qemu(fd: int, size: int, image: ImageRequest, means: Means) -> End:
 
 def _raw(fd: int, size: int, image: ImageRequest, means: Means) -> End:
     _insist_on_plain(image, means)
-    return RawFile(fd, size)
+    return RawFile(fd, size, direct=means.direct)
 
 
 def _device(fd: int, size: int, image: ImageRequest, means: Means) -> End:
     _insist_on_plain(image, means)
-    return BlockDevice(fd, size)
+    return BlockDevice(fd, size, direct=means.direct)
 
 
 def _server(_fd: int, size: int, image: ImageRequest, means: Means) -> End:

@@ -56,6 +56,7 @@ class Settings:
     checksum: bool
     limit: RateLimit
     encryption: Encryption | None = None
+    direct: bool = False
     budget: Budget = dataclasses.field(default_factory=Budget)
 
 
@@ -170,7 +171,14 @@ class Transfer:
     def _open_end(self, fd: int, size: int) -> End:
         """Return the end; raises :class:`InputError` for one that can't take the disk."""
         settings = self._settings
-        means = Means(settings.compression, settings.encryption, settings.timeout, self._cancel, settings.connections)
+        means = Means(
+            settings.compression,
+            settings.encryption,
+            settings.timeout,
+            self._cancel,
+            settings.connections,
+            settings.direct,
+        )
         try:
             return open_end(fd, size, self.image, means)
         except EndUnfit as error:

@@ -32,6 +32,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 from ansible_collections.virt.backup.plugins.module_utils._run import extract_checks as checks
 from ansible_collections.virt.backup.plugins.module_utils._run import extract_in_place as in_place
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_direct import check_direct, check_file_system
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import (
     check_encryption,
     read_encryption,
@@ -60,6 +61,9 @@ def extract(request: ExtractRequest, check: bool) -> Outcome:
     targets = [
         _observe(index, image, request.force, attributes, encryption) for index, image in enumerate(request.images)
     ]
+    for target in targets:
+        if request.direct and target.copy:
+            check_file_system(target.image)
     settings = _settings(request, sum(target.copy for target in targets), encryption)
     if check:
         forecasts = {target.index: _forecast(target, settings, attributes) for target in targets if target.copy}
@@ -78,6 +82,7 @@ def _check(request: ExtractRequest) -> Attributes:
     checks.check_dests(request.images)
     checks.check_status_file(request.status_file, [image.dest for image in request.images])
     checks.check_compression(request.compression, request.images)
+    check_direct(request.direct, request.images)
     for index, image in enumerate(request.images):
         checks.check_kind(index, image)
     return attributes
@@ -179,6 +184,7 @@ def _settings(request: ExtractRequest, copies: int, encryption: Encryption | Non
         checksum=request.checksum == "sha256",
         limit=RateLimit(request.rate_limit),
         encryption=encryption,
+        direct=request.direct,
     )
 
 

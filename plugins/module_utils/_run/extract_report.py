@@ -37,6 +37,7 @@ class ExtractRequest:
     group: str = ""
     mode: object = "0600"
     encryption: EncryptionRequest | None = None
+    direct: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

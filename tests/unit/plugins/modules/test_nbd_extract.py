@@ -124,6 +124,7 @@ TABLE: list[tuple[dict[str, t.Any], dict[str, t.Any], str, str]] = [
     ({}, {"connections": 0}, "connections: 0", "is out of range; use 1 to 16"),
     ({}, {"connections": 17}, "connections: 17", "is out of range"),
     ({}, {"rate_limit": -1}, "rate_limit: -1", "is negative"),
+    ({"dest": "nbd://host/vda", "format": "raw"}, {"direct": True}, "direct: True ", "use false, or a file or block"),
     ({}, {"timeout": 0}, "timeout: 0", "is too short; use at least 1 second"),
     ({"format": "raw"}, {"compression": "zstd"}, "compression: 'zstd'", "use none, or format qcow2"),
     ({}, {"status_file": "status.json"}, "status_file: 'status.json'", "is relative"),
