@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import random
 import subprocess
 import typing as t
@@ -78,13 +79,14 @@ def cached(path: Path) -> float:
 
 
 def make_source(path: Path, size: int) -> Path:
-    """Make a raw disk of pieces that compress and pieces that don't, with holes between."""
-    chance = random.Random(7)
+    """Make a raw disk of pieces that compress well, somewhat and not at all, with holes between."""
+    chance, low = random.Random(7), bytes(number % 64 for number in range(256))
     with path.open("wb") as file:
         file.truncate(size)
         for number, start in enumerate(range(0, size, 320 * KIB)):
             file.seek(start)
-            piece = chance.randbytes(192 * KIB) if number % 2 else bytes(range(1, 193)) * KIB
+            noise = chance.randbytes(192 * KIB)
+            piece = (noise, noise.translate(low), bytes(range(1, 193)) * KIB)[number % 3]
             file.write(piece[: size - start])
         file.seek(size - 1)
         file.write(b"\xee")
@@ -126,9 +128,14 @@ def test_a_chain(tmp_path: Path, ext4: Path, compression: str) -> None:
 
 @pytest.mark.parametrize(("image_format", "compression"), [("qcow2", "none"), ("qcow2", "zstd"), ("raw", "none")])
 def test_the_page_cache_stays_free_of_the_image(
-    tmp_path: Path, ext4: Path, image_format: str, compression: str
+    tmp_path: Path, ext4: Path, monkeypatch: pytest.MonkeyPatch, image_format: str, compression: str
 ) -> None:
-    """A buffered copy of the same disk stays in the cache, which shows that the measure measures."""
+    """A buffered copy of the same disk stays in the cache, which shows that the measure measures.
+
+    Without compression nothing is let go of here, so what is not in the cache was never there.
+    """
+    if compression == "none":
+        monkeypatch.setattr(os, "posix_fadvise", lambda *_words: None)
     source = make_source(tmp_path / "source.raw", 60 * MIB + 65)
     parts = {}
     with nbd.nbdkit(tmp_path, "file", source) as server:
@@ -137,7 +144,7 @@ def test_the_page_cache_stays_free_of_the_image(
             copy(ImageRequest(server.uri(), str(dest), format=image_format), compression=compression, direct=direct)
             parts[direct] = cached(dest)
     assert parts[True] < 0.1
-    assert parts[False] > (0.5 if image_format == "qcow2" else 0.4)  # of the raw file, two fifths are holes
+    assert parts[False] > (0.7 if image_format == "qcow2" else 0.5)  # of the raw file, two fifths are holes
     nbd.identical(ext4 / "True", source, image_format, "raw")
 
 
