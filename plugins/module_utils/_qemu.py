@@ -28,7 +28,7 @@ import urllib.parse
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, ToolError
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
 
@@ -85,6 +85,16 @@ def check(path: str, image_format: str = "qcow2", encryption: Encryption | None 
         _run("qemu-img", "check", "-q", *options, _alone(_as_file(path), encryption), fds=fds)
 
 
+def check_stored(path: str, encryption: Encryption | None = None) -> None:
+    """Do the same for a qcow2 image that nobody writes to any more, although others may be reading it.
+
+    By itself: QEMU else opens all images below it, and so would say of this one what is wrong with another.
+    """
+    with _secret(encryption) as (options, fds):
+        image = _alone(_as_file(path), encryption)
+        _run("qemu-img", "check", "-q", "--force-share", *options, image, fds=fds)
+
+
 def unlock(path: str, encryption: Encryption) -> None:
     """Raise :class:`ToolError` unless the image is encrypted, and opens with this secret; reads no content."""
     with _secret(encryption) as (options, fds):
@@ -126,28 +136,30 @@ def _listens(socket: str) -> bool:
         return any(line.split()[3] == "00010000" for line in file if line.endswith(f" {socket}\n"))
 
 
-class ImageServer:
-    """A ``qemu-nbd`` that serves an open qcow2 file for writing, without its backing images, on a private socket.
+class _Server:
+    """A ``qemu-nbd`` that serves one image on a private socket.
 
     Without ``--persistent`` it ends by itself, in order, when the last of its clients leaves; so it does when this
     process is killed. Until they are connected, the kernel ends it with the thread that started it. Not ``--fork``: the
     parent of that would report any warning as a failure while the child lives on with the image locked.
     """
 
-    def __init__(self, fd: int, clients: int, timeout: float, encryption: Encryption | None = None) -> None:
+    def __init__(
+        self, image: str, options: Sequence[str], fds: tuple[int, ...], timeout: float, encryption: Encryption | None
+    ) -> None:
         self._folder = tempfile.mkdtemp(prefix="virt-backup-")  # nobody else may enter it
         self._socket = os.path.join(self._folder, "nbd")
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         try:
-            with _secret(encryption) as (options, fds):
-                arguments = [*options, f"--shared={clients}", "--socket", self._socket]
+            with _secret(encryption) as (secret, inherited):
+                arguments = [*secret, *options, "--socket", self._socket]
                 self._process = subprocess.Popen(
-                    [_program("qemu-nbd"), *arguments, _alone(f"/dev/fd/{fd}", encryption)],
+                    [_program("qemu-nbd"), *arguments, image],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr,
                     env=_environment(),
-                    pass_fds=(fd, *fds),
+                    pass_fds=(*fds, *inherited),
                     preexec_fn=_EndWithParent(),  # noqa: PLW1509 - calls the kernel and nothing else
                 )
         except BaseException:
@@ -213,6 +225,28 @@ class ImageServer:
         return _one_line("qemu-nbd", self._stderr.read())
 
 
+class ImageServer(_Server):
+    """Serves an open qcow2 file for writing, without its backing images."""
+
+    def __init__(self, fd: int, clients: int, timeout: float, encryption: Encryption | None = None) -> None:
+        super().__init__(_alone(f"/dev/fd/{fd}", encryption), [f"--shared={clients}"], (fd,), timeout, encryption)
+
+
+class ChainServer(_Server):
+    """Serves for reading what shows through a chain: the images at ``paths``, the full one first, all named by us.
+
+    What the images store as their backing files is not looked at, so nothing else than these files is ever opened.
+    """
+
+    def __init__(self, paths: Sequence[str], timeout: float, encryption: Encryption | None = None) -> None:
+        image: dict[str, t.Any] | None = None
+        for path in paths:
+            image = _layer(_as_file(path), image, encryption)
+        # No lock is taken, as a reader who restores must not be in the way of this, nor this in his.
+        chain = {**(image or {}), "read-only": True, "force-share": True}
+        super().__init__(f"json:{json.dumps(chain)}", ["--read-only"], (), timeout, encryption)
+
+
 class _EndWithParent:
     """Run between fork and exec: the kernel shall end the new process with the thread that started it.
 
@@ -245,10 +279,15 @@ def _secret(encryption: Encryption | None) -> Iterator[tuple[list[str], tuple[in
 
 def _alone(path: str, encryption: Encryption | None) -> str:
     """Return a qcow2 image as QEMU's programs take it, for the image without those below it."""
-    image: dict[str, t.Any] = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": path}}
+    return f"json:{json.dumps(_layer(path, None, encryption))}"
+
+
+def _layer(path: str, backing: dict[str, t.Any] | None, encryption: Encryption | None) -> dict[str, t.Any]:
+    """Return a qcow2 image as QEMU describes it, on top of another or of none."""
+    image: dict[str, t.Any] = {"driver": "qcow2", "backing": backing, "file": {"driver": "file", "filename": path}}
     if encryption:
         image["encrypt"] = {"format": "luks", "key-secret": _KEY}
-    return f"json:{json.dumps(image)}"
+    return image
 
 
 def _as_file(path: str) -> str:

@@ -32,6 +32,7 @@ options:
     type: str
 seealso:
   - module: virt.backup.restore_point
+  - module: virt.backup.restore_point_verify
   - module: virt.backup.backup_repository
 """
 
@@ -158,6 +159,16 @@ restore_points:
       type: list
       elements: str
       sample: []
+    verified:
+      description:
+        - The last verification of its own files by M(virt.backup.restore_point_verify), or null. Whether what it builds
+          on is good is in its other fields.
+        - C(when) in UTC; C(depth), V(files) or V(content); whether it was C(good); the C(damage), each with C(file),
+          C(disk), C(problem) and C(depth); the C(content), each with C(disk), C(verified) and C(reason); C(errors) that
+          kept it from finding out; and in C(notes) what could not be looked at without a secret.
+      returned: success
+      type: dict
+      sample: {"when": "2026-11-24T03:00:00Z", "depth": "files", "good": true}
 latest:
   description: The newest entry of RV(restore_points), or null.
   returned: when a domain is given

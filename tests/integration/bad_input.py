@@ -47,6 +47,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "nbd_extract": {},
     "restore_point": STAGED,
     "restore_point_info": {"repository": "{work}/repo"},
+    "restore_point_verify": {"repository": "{work}/repo"},
     "backup_repository": {},
 }
 

@@ -85,6 +85,10 @@ TEXTS = [
     ("restore_point_info", {"repository": "/*"}, "repository"),
     ("restore_point_info", {"domain_uuid": "*"}, "domain_uuid"),
     ("restore_point_info", {"domain_name": "*"}, "domain_name"),
+    ("restore_point_verify", {"repository": "/*", "domain_name": "web"}, "repository"),
+    ("restore_point_verify", {"domain_uuid": "*"}, "domain_uuid"),
+    ("restore_point_verify", {"domain_name": "*"}, "domain_name"),
+    ("restore_point_verify", {"domain_uuid": "{uuid}", "id": "*"}, "id"),
     ("backup_repository", {"path": "/*"}, "path"),
     ("backup_repository", {"path": "{work}/empty", "owner": "*"}, "owner"),
 ]

@@ -18,6 +18,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.outcome import 
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
 from ansible_collections.virt.backup.plugins.module_utils._store import lock
 from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
+from ansible_collections.virt.backup.plugins.module_utils._store import verified as verified_file
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import chunks_of, regular_size
@@ -52,7 +53,7 @@ def look(request: InfoRequest) -> Outcome:
         if not request.domain_uuid and not request.domain_name:
             result["domains"] = [_brief(repository, uuid) for uuid in domain_uuids(repository)]
             return Outcome(False, result)
-        uuid = wanted or _uuid_of(repository, request.domain_name)
+        uuid = wanted or uuid_of(repository, request.domain_name)
         result.update(_domain(repository, uuid))
     return Outcome(False, result)
 
@@ -68,7 +69,8 @@ def _brief(repository: Repository, uuid: str) -> dict[str, t.Any]:
     }
 
 
-def _uuid_of(repository: Repository, name: str) -> str:
+def uuid_of(repository: Repository, name: str) -> str:
+    """Return the UUID of the only domain whose newest restore point has that name, or raise :class:`InputError`."""
     found = [
         entry["uuid"]
         for entry in (_brief(repository, uuid) for uuid in domain_uuids(repository))
@@ -108,11 +110,13 @@ def _domain(repository: Repository, uuid: str) -> dict[str, t.Any]:
 
 def _point(catalog: Catalog, point: Point) -> dict[str, t.Any]:
     problems = problems_of(catalog, point) + _file_problems(point)
+    record = verified_file.read_verified(point.path)
     return {
         **manifest_file.to_json(point.manifest),
         "path": point.path,
         "chain": {disk.name: list(chain_of(catalog, point.id, disk.name).ids) for disk in point.manifest.disks},
         "complete": not problems,
+        "verified": verified_file.to_json(record) if record else None,
         "problems": problems,
     }
 

@@ -25,7 +25,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.files import (
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import DAMAGED
 
 if t.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 FORMAT = 1
 
@@ -43,6 +43,26 @@ def read_damage(directory: str) -> dict[str, str]:
 
 def mark_damage(directory: str, disks: Mapping[str, str]) -> None:
     """Record what a verification found, per disk in words, beside what was known before."""
-    known = {**read_damage(directory), **disks}
-    write_file(os.path.join(directory, DAMAGED), [dump_json({"format": FORMAT, "disks": known})])
+    _write(directory, {**read_damage(directory), **disks})
+
+
+def replace_damage(directory: str, before: Collection[tuple[str, str]], now: Mapping[str, str]) -> None:
+    """Record what a verification finds ``now``, and take back the (disk, words) of ``before`` that it doesn't.
+
+    What others said about a disk stays as they said it: a verification can't refute what it did not find.
+    """
+    known = read_damage(directory)
+    others = {disk: words for disk, words in known.items() if (disk, words) not in before}
+    found = {**now, **others}
+    if found == known:
+        return
+    if found:
+        _write(directory, found)
+        return
+    os.unlink(os.path.join(directory, DAMAGED))
+    sync_directory(directory)
+
+
+def _write(directory: str, disks: Mapping[str, str]) -> None:
+    write_file(os.path.join(directory, DAMAGED), [dump_json({"format": FORMAT, "disks": dict(disks)})])
     sync_directory(directory)

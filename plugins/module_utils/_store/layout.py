@@ -28,6 +28,7 @@ NEW = ".new"
 MANIFEST = "manifest.json"
 STAGING_FILE = "staging.json"
 DAMAGED = "damaged.json"
+VERIFIED = "verified.json"
 STATUS_FILE = "status.json"
 SUMS = "SHA256SUMS"
 
@@ -35,7 +36,7 @@ _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 _TIME = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DISK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, STATUS_FILE, SUMS})
+_RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, VERIFIED, STATUS_FILE, SUMS})
 
 
 def checked_path(parameter: str, value: str) -> str:

@@ -13,6 +13,7 @@ that program, and the sum of all lines above it to us: it tells a damaged list f
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import hashlib
 import os
 import re
@@ -23,13 +24,16 @@ from ansible_collections.virt.backup.plugins.module_utils._store.files import ch
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import MANIFEST, SUMS
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import Manifest
+
+    _Digest = Callable[[Iterable[bytes]], tuple[int, str]]
 
 THREADS = 4
 TICK = 10.0
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)")
+_UNREADABLE = "unreadable: "
 _LAST = "# sha256 of the lines above: "
 
 
@@ -40,11 +44,13 @@ class Damage(t.NamedTuple):
     problem: str
 
 
-def hash_files(paths: Sequence[str], tick: Callable[[], None] = lambda: None) -> dict[str, tuple[int, str]]:
+def hash_files(
+    paths: Sequence[str], tick: Callable[[], None] = lambda: None, *, digest: _Digest = digest_of
+) -> dict[str, tuple[int, str]]:
     """Return length and digest of each file. ``tick`` is called every few seconds; an error of it ends all."""
     stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        futures = {path: pool.submit(digest_of, _until(stop, path)) for path in paths}
+        futures = {path: pool.submit(digest, _until(stop, path)) for path in paths}
         waiting: set[concurrent.futures.Future[tuple[int, str]]] = set(futures.values())
         try:
             while waiting:
@@ -84,25 +90,38 @@ def read_sums(directory: str) -> dict[str, str] | None:
     return digests if sums_bytes(digests) == content else None
 
 
-def damaged_files(directory: str, manifest: Manifest, tick: Callable[[], None] = lambda: None) -> list[Damage]:
+def _digest_or_complaint(chunks: Iterable[bytes]) -> tuple[int, str]:
+    """Return length and digest, or in its place what a storage says that has lost the content."""
+    try:
+        return digest_of(chunks)
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.EUCLEAN):
+            raise
+        return 0, f"{_UNREADABLE}{error.strerror}"
+
+
+def damaged_files(directory: str, manifest: Manifest | None, tick: Callable[[], None] = lambda: None) -> list[Damage]:
     """Return which files of a restore point are missing or not as they were stored, the manifest included.
 
     ``SHA256SUMS`` is believed before the manifest, for it can tell whether it is whole. A restore point from before
-    there was one is checked as far as its manifest tells; a file without a digest only for its length.
+    there was one is checked as far as its manifest tells; a file without a digest only for its length. Without a
+    manifest, because it can't be read, the sums alone tell.
     """
-    stored = (*manifest.files, *manifest.stored)
+    stored = (*manifest.files, *manifest.stored) if manifest else ()
     sizes = {file.name: file.size for file in stored}
     sums = read_sums(directory)
     found = []
-    if sums is None and manifest.stored:
+    if sums is None and (manifest is None or manifest.stored):
         found.append(Damage(SUMS, f"{SUMS} is missing or damaged."))
     expected = {**{file.name: file.digest for file in stored}, **(sums or {})}
     present = [name for name in expected if regular_size(os.path.join(directory, name)) is not None]
     paths = {name: os.path.join(directory, name) for name in present if expected[name]}
-    hashed = hash_files(list(paths.values()), tick)
+    hashed = hash_files(list(paths.values()), tick, digest=_digest_or_complaint)
     for name, digest in sorted(expected.items()):
         if name not in present:
             found.append(Damage(name, f"{name} is missing."))
+        elif digest and hashed[paths[name]][1].startswith(_UNREADABLE):
+            found.append(Damage(name, f"{name} can't be read: {hashed[paths[name]][1][len(_UNREADABLE) :]}."))
         elif digest and hashed[paths[name]][1] != digest:
             found.append(Damage(name, f"{name} is not the file that was stored: its SHA-256 differs."))
         elif not digest and regular_size(os.path.join(directory, name)) != sizes[name]:

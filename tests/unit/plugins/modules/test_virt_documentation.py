@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.virt.backup.plugins.modules import (
+    restore_point_verify,
     virt_backup,
     virt_backup_doctor,
     virt_backup_info,
@@ -23,7 +24,14 @@ from ansible_collections.virt.backup.plugins.modules import (
 
 Spec = dict[str, dict[str, t.Any]]
 
-MODULES = [virt_backup, virt_backup_doctor, virt_backup_info, virt_checkpoint, virt_checkpoint_info]
+MODULES = [
+    restore_point_verify,
+    virt_backup,
+    virt_backup_doctor,
+    virt_backup_info,
+    virt_checkpoint,
+    virt_checkpoint_info,
+]
 FRAGMENTS = "ansible_collections.virt.backup.plugins.doc_fragments."
 
 
