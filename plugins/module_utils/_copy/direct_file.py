@@ -13,16 +13,19 @@ direct only if it is whole pages, and no byte of an image is written twice.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import mmap
 import os
+import sys
 import threading
+import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.data_file import DataFile
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
-from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK
+from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, round_up
 
 PAGE = max(4096, mmap.PAGESIZE)
 """What offset, length and memory of a direct write are multiples of. No disk has larger logical blocks than 4 KiB; a
@@ -32,9 +35,17 @@ KEPT = 8 * BLOCK
 """How much the page cache may gather of what is written buffered before it is asked to let go."""
 
 
-def open_data(fd: int, *, direct: bool) -> DataFile:
-    """Return what writes to ``fd``; with ``direct`` past the page cache. To be closed by the caller."""
-    return DirectFile(fd) if direct else DataFile(fd)
+AHEAD = 16 * BLOCK
+"""How far ahead room is taken in a file that grows. Direct writes that make a file longer wait for each other: 512 MiB
+in pieces of 64 KiB, by four threads on ext4, took about half as long with it, and no less with 64 MiB."""
+
+
+def open_data(fd: int, *, direct: bool, grows: bool = False) -> DataFile:
+    """Return what writes to ``fd``; with ``direct`` past the page cache. To be closed by the caller.
+
+    ``grows`` tells of a file whose room is taken from its end, and which is cut to its length when it is complete.
+    """
+    return DirectFile(fd, grows=grows) if direct else DataFile(fd)
 
 
 def explained(error: OSError, folder: str) -> Exception:
@@ -51,8 +62,12 @@ class DirectFile(DataFile):
     Write-back need not be started early: nothing is left to write back.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, grows: bool = False) -> None:
         super().__init__(fd)
+        self._room = 0 if grows else sys.maxsize
+        self._growing = threading.Lock()
+        self._allocate: t.Any = ctypes.CDLL(None, use_errno=True).fallocate
+        self._allocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
         self._buffered = 0
         self._local = threading.local()
         name = f"/proc/self/fd/{fd}"
@@ -87,7 +102,17 @@ class DirectFile(DataFile):
             self._local.block = mmap.mmap(-1, BLOCK)
         block = self._local.block
         block[: len(pages)] = pages
+        if offset + len(pages) > self._room:
+            self._grow(offset + len(pages))
         write_all(self._direct, memoryview(block)[: len(pages)], offset)
+
+    def _grow(self, end: int) -> None:
+        """Take room past ``end``. Where it can't be had, the writes take theirs, or tell why there is none."""
+        with self._growing:
+            if end > self._room:
+                wanted = round_up(end, AHEAD)
+                failed = self._allocate(self._fd, 0, self._room, wanted - self._room)
+                self._room = sys.maxsize if failed else wanted
 
     def _write_buffered(self, data: memoryview, offset: int) -> None:
         write_all(self._fd, data, offset)

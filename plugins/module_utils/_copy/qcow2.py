@@ -64,7 +64,7 @@ class Qcow2File:
         self._cluster = cluster
         self._table_span = cluster // form.ENTRY_BYTES * cluster
         self._fd = fd
-        self._data = open_data(fd, direct=direct)
+        self._data = open_data(fd, direct=direct, grows=True)
         self._size = round_up(size, 512)
         self._backing = backing
         self._compression = compression

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import direct_file, ends, qcow2
-from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file import KEPT, PAGE, DirectFile
+from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file import AHEAD, KEPT, PAGE, DirectFile
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2 import Qcow2File
 from ansible_collections.virt.backup.plugins.module_utils._copy.raw import RawFile
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
@@ -149,6 +149,21 @@ def test_the_cache_lets_go_of_buffered_pieces_on_the_way_and_at_the_end(
         assert asked == [(count, fd, 0, 0, os.POSIX_FADV_DONTNEED) for count in (9, 18, 27)]
         data.finish()
         assert len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"), [(0, [(0, AHEAD), (AHEAD, AHEAD), (2 * AHEAD, 2 * AHEAD)]), (-1, [(0, AHEAD)])]
+)
+def test_a_file_that_grows_takes_room_ahead_while_it_can_be_had(
+    fd: int, writes: list[Written], monkeypatch: pytest.MonkeyPatch, answer: int, asked: list[tuple[int, int]]
+) -> None:
+    taken: list[tuple[int, int]] = []
+    with contextlib.closing(DirectFile(fd, grows=True)) as data:
+        monkeypatch.setattr(data, "_allocate", lambda _fd, _mode, *room: taken.append(room) or answer)
+        for offset in (0, PAGE, AHEAD - PAGE, AHEAD, 4 * AHEAD - PAGE, 3 * AHEAD):
+            data.write(bytes(PAGE), offset)
+    assert len(writes) == 6
+    assert taken == asked
 
 
 def test_a_refusal_names_the_parameter_and_leaves_no_descriptor(
