@@ -88,7 +88,7 @@ def _differences(chain: Chain, paths: list[str], encryption: Encryption | None) 
     lists = [os.path.join(below.path, entry.digests) for below, entry in chain if entry.digests]
     good = [
         path
-        for path, (_, entry) in zip(lists, chain)
+        for path, (_point, entry) in zip(lists, chain)
         if regular_size(path) is not None and digest_of(chunks_of(path))[1] == entry.digest
     ]
     if len(good) != len(chain):

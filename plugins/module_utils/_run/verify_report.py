@@ -112,7 +112,7 @@ def _add_point(catalog: Catalog, point: Point, records: Mapping[str, Verificatio
             add(identifier, "", problem, [disk], broken_by(catalog, identifier, [disk]))
         elif known.fault(disk) and disk not in _marks(records.get(identifier)):
             add(identifier, "", known.fault(disk), [disk], broken_by(catalog, identifier, [disk]))
-    for identifier in {identifier for identifier, _ in below}:
+    for identifier in {identifier for identifier, _disk in below}:
         record = records.get(identifier)
         for damage in record.damage if record else ():
             if damage.disk and (identifier, damage.disk) in below:

@@ -58,7 +58,7 @@ class Chain:
         self.repository = str(repository)
         self.checkpoints: list[dict[str, t.Any]] = []
         self.points: list[pathlib.Path] = []
-        for _ in range(3):
+        for _time in range(3):
             self._add(changes)
 
     def _add(self, changes: dict[str, t.Any]) -> None:
@@ -247,7 +247,7 @@ def test_a_kill_while_it_is_recorded(
 
 def test_a_mark_of_somebody_else_stays(chain: Chain) -> None:
     mark_damage(str(chain.points[1]), {"vdb": "clean ranges differ from the guest's disk."})
-    for _ in range(2):
+    for _time in range(2):
         error = chain.refused()
         assert [entry[3] for entry in damaged(error)] == [chain.ids(1, 2)]
         assert "clean ranges differ" in error.message
@@ -259,7 +259,7 @@ def test_files_alone_do_not_take_back_what_the_content_said(chain: Chain) -> Non
     found = FileDamage("vda.qcow2", "the content differs.", "vda", Depth.CONTENT)
     write_verified(path, Verification(datetime.datetime.now(datetime.timezone.utc), Depth.CONTENT, (found,)))
     mark_damage(path, {"vda": "the content differs."})
-    for _ in range(2):
+    for _time in range(2):
         assert damaged(chain.refused()) == [(chain.ids(1)[0], "vda.qcow2", ["vda"], chain.ids(1, 2))]
     assert read_damage(path) == {"vda": "the content differs."}
 
@@ -284,7 +284,7 @@ def test_max_age(chain: Chain) -> None:
 def test_no_age_lets_a_damaged_or_vanished_image_pass(chain: Chain) -> None:
     flip(chain.points[0] / "checkpoint.xml")
     (chain.points[1] / "vda.qcow2").rename(chain.points[1].parent / "away")
-    for _ in range(2):
+    for _time in range(2):
         error = chain.refused(max_age=3600)
         assert [(entry[0], entry[1]) for entry in damaged(error)] == [
             (chain.ids(0)[0], "checkpoint.xml"),
