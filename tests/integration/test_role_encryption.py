@@ -52,14 +52,24 @@ def test_the_role_encrypts_and_the_lines_of_the_readme_restore(domains: Domains,
     assert same_content(restored, truth) == ""
 
 
-def test_a_secret_beside_compression_leaves_nothing(domains: Domains, workdir: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("beside", "sentence"),
+    [
+        ({"backup_compression": "zstd"}, "QEMU stores compressed clusters unencrypted"),
+        ({"backup_direct": True}, "direct: True can't be used together with encryption"),
+    ],
+    ids=["compression", "direct"],
+)
+def test_what_a_secret_excludes_leaves_nothing(
+    domains: Domains, workdir: pathlib.Path, beside: dict[str, str | bool], sentence: str
+) -> None:
     domain = domains(Disk("vda", size=16 * MIB))
     repository = workdir / "repository"
     kit.run("backup_repository", path=str(repository))
-    options = {"backup_domain": domain.name, "backup_repository": str(repository), "backup_compression": "zstd"}
+    options = {"backup_domain": domain.name, "backup_repository": str(repository), **beside}
     refused = play(workdir, "-vvv", hv={**options, "backup_encryption_secret": SECRET})["hv"]
     assert refused.failed
-    assert "QEMU stores compressed clusters unencrypted" in refused.result["reason"]
+    assert sentence in refused.result["reason"]
     assert SECRET not in refused.output
     assert not domain.has_job()
     assert not list(repository.glob("*/*/vda*"))
