@@ -51,9 +51,19 @@ class Connection:
     """One connection to one export. Not for two threads at once.
 
     ``timeout`` is the longest silence of the server in seconds; ``cancel`` ends every wait within a fraction of one.
+    ``structured`` replies tell zeroes apart, also in the middle of a read, and contexts need them. For them the server
+    looks up every piece of a read and sends each by itself; without them it reads and sends all at once.
     """
 
-    def __init__(self, uri: str, contexts: tuple[str, ...], timeout: float, cancel: threading.Event) -> None:
+    def __init__(
+        self,
+        uri: str,
+        contexts: tuple[str, ...],
+        timeout: float,
+        cancel: threading.Event,
+        *,
+        structured: bool = True,
+    ) -> None:
         if nbd is None:
             # Here and not above: it takes a third of this program's start, which copies of small increments would feel.
             from ansible_collections.virt.backup.plugins.module_utils._respawn import missing_library
@@ -64,6 +74,7 @@ class Connection:
         self._nbd: t.Any = nbd.NBD()
         self._nbd.set_uri_allow_local_file(True)
         self._nbd.set_pread_initialize(False)
+        self._nbd.set_request_structured_replies(structured)
         for context in contexts:
             self._nbd.add_meta_context(context)
         self._call(self._nbd.aio_connect_uri, uri)

@@ -96,12 +96,13 @@ def _cpu_line() -> list[int]:
 
 
 def remove(outputs: tuple[Path, ...]) -> None:
-    """Remove what a program writes, and the records beside our images."""
+    """Remove what a program writes, and the records and digests beside our images."""
     for output in outputs:
         if output.is_dir():
             shutil.rmtree(output)
         output.unlink(missing_ok=True)
-        output.with_suffix(".json").unlink(missing_ok=True)
+        for beside in (".json", ".digests"):
+            output.with_suffix(beside).unlink(missing_ok=True)
 
 
 def require_space(folder: Path, needed: int) -> None:

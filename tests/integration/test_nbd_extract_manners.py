@@ -51,6 +51,9 @@ DISK = Disk(
     },
 )
 
+UNTOLD = DISK._replace(contexts={BITMAP: DISK.contexts[BITMAP]})
+"""The same, and nobody says where it is zero: then all connections read by structured replies, which would tell."""
+
 Faults = t.Sequence[Fault]
 
 
@@ -102,9 +105,11 @@ def shows(image: Path, content: bytes, *, bitmap: bool) -> None:
     nbd.identical(image, plain, other_format="raw")
 
 
-def fails(out: Path, manners: Manners, pattern: str, *, bitmap: bool = False, **options: t.Any) -> FakeServer:
+def fails(
+    out: Path, manners: Manners, pattern: str, *, bitmap: bool = False, disk: Disk = DISK, **options: t.Any
+) -> FakeServer:
     """Assert that a copy ends soon, with one sentence, and that no file was made."""
-    with FakeServer(out.parent, DISK, manners) as fake:
+    with FakeServer(out.parent, disk, manners) as fake:
         began = time.monotonic()
         with pytest.raises(BackupError, match=pattern) as caught:
             copy(fake, out, bitmap=bitmap, **options)
@@ -203,7 +208,27 @@ BAD_READS: dict[str, t.Callable[[wire.Request], Faults]] = {
 @pytest.mark.parametrize("fault", BAD_READS.values(), ids=list(BAD_READS))
 def test_bad_answers_to_reads(out: Path, fault: t.Callable[[wire.Request], Faults], connections: int) -> None:
     manners = on(wire.Command.READ, fault, every=3)
-    fails(out, manners, r"^images\[0\]\.uri: reading from .*was not written", connections=connections)
+    fails(out, manners, r"^images\[0\]\.uri: reading from .*was not written", disk=UNTOLD, connections=connections)
+
+
+BAD_SIMPLE_READS: dict[str, t.Callable[[wire.Request], Faults]] = {
+    "an error": lambda request: [wire.simple(request, wire.EIO)],
+    "an answer to another question": lambda request: [
+        wire.simple(request._replace(cookie=99), data=b"x" * request.length)
+    ],
+    "a structured reply that was not agreed on": lambda request: [
+        wire.data_chunk(request, request.offset, b"x" * request.length)
+    ],
+    "no protocol": lambda _request: [b"HTTP/1.1 400 Bad Request\r\n\r\n" * 4],
+    "the end within content": lambda request: [wire.simple(request, data=b"x" * request.length)[:5000], Die],
+}
+
+
+@pytest.mark.parametrize("fault", BAD_SIMPLE_READS.values(), ids=list(BAD_SIMPLE_READS))
+def test_bad_simple_answers_to_reads(out: Path, fault: t.Callable[[wire.Request], Faults]) -> None:
+    """What is zero is known beforehand, so several connections read by simple replies."""
+    manners = on(wire.Command.READ, fault, every=3)
+    fails(out, manners, r"^images\[0\]\.uri: reading from .*was not written", connections=4)
 
 
 def _told(request: wire.Request, context: int, *extents: tuple[int, int]) -> bytes:
@@ -259,9 +284,19 @@ STALLS: dict[str, Manners] = {
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-@pytest.mark.parametrize("manners", STALLS.values(), ids=list(STALLS))
-def test_silence_ends_after_the_timeout(out: Path, manners: Manners, connections: int) -> None:
-    fails(out, manners, r"the server sent nothing for 1 seconds", timeout=1, connections=connections)
+@pytest.mark.parametrize("stall", STALLS)
+def test_silence_ends_after_the_timeout(out: Path, stall: str, connections: int) -> None:
+    disk = DISK if stall == "in a question" else UNTOLD
+    silence = r"the server sent nothing for 1 seconds"
+    fails(out, STALLS[stall], silence, disk=disk, timeout=1, connections=connections)
+
+
+def test_silence_in_a_simple_reply_ends_after_the_timeout(out: Path) -> None:
+    def stall(request: wire.Request) -> Faults:
+        return [wire.simple(request, data=b"x" * request.length)[:5000], Stall]
+
+    manners = on(wire.Command.READ, stall, every=3)
+    fails(out, manners, r"the server sent nothing for 1 seconds", timeout=1, connections=4)
 
 
 @pytest.mark.parametrize("beyond", [1, 512, MIB])

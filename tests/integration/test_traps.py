@@ -216,8 +216,8 @@ def no_bitmap(place: Path) -> None:
 def trust_the_bitmap_to_be_there(patch: Patch) -> None:
     true_init, true_extents = _nbd.Connection.__init__, _nbd.Connection.extents
 
-    def connect(self: t.Any, uri: str, contexts: tuple[str, ...], *rest: t.Any) -> None:
-        true_init(self, uri, contexts, *rest)
+    def connect(self: t.Any, uri: str, contexts: tuple[str, ...], *rest: t.Any, **options: t.Any) -> None:
+        true_init(self, uri, contexts, *rest, **options)
         self.offered = self.contexts
         self.contexts = frozenset(contexts)
 

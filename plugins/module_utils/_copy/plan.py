@@ -34,8 +34,6 @@ DIRTY = 1
 """Flags of the NBD contexts. DIRTY is bit 0 of ``qemu:dirty-bitmap:*``, the same value as HOLE of ``base:allocation``.
 Only ZERO promises that a range reads as zero; a hole may read as anything, so it is read."""
 
-BRIDGE = 2 * CLUSTER
-
 
 def merged(runs: Iterable[Run]) -> Iterator[Run]:
     """Join runs that touch or overlap."""
@@ -113,25 +111,6 @@ def tasks(parts: Iterable[Segment]) -> Iterator[Task]:
         (zeros if zero else reads).append(Run(start, end))
     if block >= 0:
         yield Task(block * BLOCK, tuple(reads), tuple(zeros))
-
-
-def bridged(units: Iterable[Task]) -> Iterator[Task]:
-    """Read across small gaps of a block that are known to be zero, instead of asking for each piece.
-
-    For a full copy, where such gaps need no record: with structured replies the server tells them in a few bytes, and a
-    request of its own costs more than a small gap does. A large gap would cost more to fill and look through.
-    """
-    for task in units:
-        if len(task.reads) < 2:
-            yield task
-            continue
-        reads = [task.reads[0]]
-        for run in task.reads[1:]:
-            if run.start - reads[-1].end <= BRIDGE:
-                reads[-1] = Run(reads[-1].start, run.end)
-            else:
-                reads.append(run)
-        yield Task(task.offset, tuple(reads), task.zeros)
 
 
 def _cut(parts: Iterable[Segment]) -> Iterator[Segment]:

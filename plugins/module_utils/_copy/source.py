@@ -56,7 +56,7 @@ class FullSource:
 
     def tasks(self) -> Iterator[Task]:
         """Yield the units of work."""
-        return plan.bridged(plan.tasks(self.segments()))
+        return plan.tasks(self.segments())
 
     def _ask(self, start: int, end: int) -> Iterable[Extent]:
         if ALLOCATION not in self._describer.contexts:

@@ -97,6 +97,7 @@ class Transfer:
         self._errors = FirstError(self.stop)
         self._job: Job | None = None
         self._size = 0
+        self._zeroes_known = False
 
     def stop(self) -> None:
         """End every wait of this image soon."""
@@ -137,6 +138,7 @@ class Transfer:
         began = time.monotonic()
         first = self._connect_first()
         self._size = first.size
+        self._zeroes_known = ALLOCATION in first.contexts
         scanner = first
         try:
             scanner = self._connect_scanner(first)
@@ -238,7 +240,9 @@ class Transfer:
         Raises :class:`NbdError` if it leads to a disk of another size, which can't be the same one at the same moment.
         """
         try:
-            connection = Connection(self.image.uri, contexts, patience, self._enough)
+            # What is known to be zero is not read, so replies that tell zeroes apart would only be in many pieces.
+            structured = bool(contexts) or not self._zeroes_known
+            connection = Connection(self.image.uri, contexts, patience, self._enough, structured=structured)
         except (NbdError, Cancelled):
             return None
         if connection.size != self._size:

@@ -55,6 +55,9 @@ class Handle:
 
     def set_pread_initialize(self, _initialize: bool) -> None: ...
 
+    def set_request_structured_replies(self, structured: bool) -> None:
+        self.structured = structured
+
     def add_meta_context(self, name: str) -> None:
         self.wanted.append(name)
 

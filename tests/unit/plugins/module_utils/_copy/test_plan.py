@@ -138,14 +138,6 @@ def test_zeroes_of_many_blocks_are_one_task_within_one_table() -> None:
     ]
 
 
-def test_a_full_copy_reads_across_the_small_gaps_of_a_block() -> None:
-    runs = [Segment(at * CLUSTER, (at + 1) * CLUSTER, False) for at in (1, 3, 6, 10, 17)]
-    assert [task.reads for task in plan.bridged(plan.tasks(runs))] == [
-        (Run(CLUSTER, 7 * CLUSTER), Run(10 * CLUSTER, 11 * CLUSTER)),
-        (Run(17 * CLUSTER, 18 * CLUSTER),),
-    ]
-
-
 @pytest.mark.parametrize("seed", range(50))
 def test_every_plan_does_what_the_pictures_mean(seed: int) -> None:
     """Against a model that knows only single sectors: random grains, sizes, and cuts of replies."""
