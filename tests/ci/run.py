@@ -31,10 +31,11 @@ QUICK: dict[str, Step] = {
     "vermin": steps_code.vermin,
     "types": steps_code.types,
     "architecture": steps_code.architecture,
-    "unit": steps_code.unit,
+    "unit": steps_code.quick_unit,
 }
 FULL: dict[str, Step] = {
     **QUICK,
+    "unit": steps_code.unit,
     "changelog": steps_ansible.changelog,
     "environment": steps_ansible.environment,
     "docs": steps_ansible.docs,

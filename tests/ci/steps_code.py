@@ -70,6 +70,11 @@ def unit(run: Commands) -> str:
     return _pytest(run, "-n2", "tests/unit")
 
 
+def quick_unit(run: Commands) -> str:
+    """Run the unit tests but those that start processes or QEMU's tools: they take as long as all others together."""
+    return _pytest(run, "-n2", "-m", "not slow", "tests/unit")
+
+
 def _pytest(run: Commands, *arguments: str) -> str:
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ def integration(run: Commands) -> str:
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)
     pytest = ("python", "-m", "pytest", "-v", "--timeout=300", "--dist=loadfile", "--tx", WORKERS)
-    run(*pytest, f"--junitxml={report}", "tests/integration", limit=2400)
+    run(*pytest, f"--junitxml={report}", "tests/integration", limit=3000)
     return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
 
 

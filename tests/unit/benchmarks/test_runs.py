@@ -18,6 +18,8 @@ from benchmarks.link import Lane
 from benchmarks.model import GIB, KIB, MIB, BenchError, Program, Scene
 from benchmarks.proof import same
 
+pytestmark = pytest.mark.slow
+
 BURN = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 """0.3 seconds of CPU, however long that takes."""
 

@@ -15,6 +15,8 @@ from hypothesis import given
 from ansible_collections.virt.backup.tests.unit.properties.qcow2_cases import Case, cases, write
 from ansible_collections.virt.backup.tests.unit.properties.qcow2_reader import Image
 
+pytestmark = pytest.mark.slow
+
 
 def image_of(case: Case) -> bytes:
     with tempfile.TemporaryDirectory() as folder:

@@ -29,6 +29,8 @@ from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.stor
     run,
 )
 
+pytestmark = pytest.mark.slow
+
 CALLS = ("rename", "link", "unlink", "mkdir", "rmdir", "symlink", "fsync", "fchmod", "write")
 
 

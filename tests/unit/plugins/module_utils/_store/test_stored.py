@@ -27,6 +27,8 @@ from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.stor
     write_image,
 )
 
+pytestmark = pytest.mark.slow
+
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Point
 
