@@ -211,7 +211,12 @@ def test_the_usual_options_are_right(names: dict[str, str], connection: libvirt.
     """Otherwise a refusal might have another cause than the row says."""
     before = look(connection)
     right = {"nbd_extract": image(), "backup_repository": {"path": "{work}/repo"}, "restore_point_info": {}}
-    for module, usual in USUAL.items():
+    # There is nothing yet to verify here, and that is all that its usual options can be told.
+    nothing = {**USUAL["restore_point_verify"], "domain_uuid": "{uuid}"}
+    refused = kit.refusal("restore_point_verify", check=True, **filled(nothing, names))
+    assert refused.endswith("has no restore point in this repository; check both, or back it up first.")
+    for module in USUAL.keys() - {"restore_point_verify"}:
+        usual = USUAL[module]
         result = kit.attempt(module, check=True, **filled({**usual, **right.get(module, {})}, names))
         assert not result["failed"], f"{module}: {result.get('msg')}"
     assert kit.attempt("nbd_extract", check=True, **filled(increment(backing_file="{work}/served.qcow2"), names))[
