@@ -44,6 +44,14 @@ def fd(tmp_path: Path) -> t.Iterator[int]:
     os.close(number)
 
 
+def address_of(data: memoryview) -> int:
+    """Return where the data lies in memory, 0 for what can only be read."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(data))
+    except TypeError:
+        return 0
+
+
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[Written]:
     """Return the list of all writes to come."""
@@ -51,8 +59,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[Written]:
 
     def spy(number: int, data: memoryview | bytes, offset: int) -> None:
         pieces = memoryview(data)
-        address = 0 if pieces.readonly else ctypes.addressof(ctypes.c_char.from_buffer(pieces))
-        seen.append(Written(number, offset, len(pieces), address))
+        seen.append(Written(number, offset, len(pieces), address_of(pieces)))
         ends.write_all(number, data, offset)
 
     monkeypatch.setattr(direct_file, "write_all", spy)
