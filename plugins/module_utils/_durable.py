@@ -4,12 +4,21 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""Make names durable: what the copy and the repository both need after each rename."""
+"""Names on a disk that may fail: make them durable, and never take one that can't be looked at for a missing one."""
 
 from __future__ import annotations
 
 import errno
 import os
+
+
+def is_there(path: str) -> bool:
+    """Whether anything has that name. Raises ``OSError`` where nobody can tell, for which ``lexists`` says no."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def sync_directory(path: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -23,6 +24,13 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract import ex
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.bad_storage import (
+    FAULTS,
+    READ_ONLY,
+    Fault,
+    Storage,
+)
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_scene import in_memory
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -288,6 +296,70 @@ def test_every_kill_between_the_renames_is_safe(
             with pytest.raises(InputError, match="exists"):
                 extract(request(server, "new", force=False), check=False)
             assert extract(request(server, "old", force=True), check=False).changed
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_call_that_fails_while_images_are_made(tmp_path: Path, fault: Fault) -> None:
+    """One sentence and no name, of the first image as little as of the second; then the same call is right."""
+    disk = small_disk(tmp_path)
+    with in_memory() as out, nbd.qemu_nbd(disk, "-r") as server:
+        names = [str(out / "a.qcow2"), str(out / "b.qcow2")]
+        images = tuple(ImageRequest(server.uri(), name, source_id="monday") for name in names)
+        request = ExtractRequest(images=images, connections=1)
+        for error in each_fault(fault, out, lambda: extract(request, check=False)):
+            if fault is not READ_ONLY:  # where nothing can be taken back any more
+                assert (nbd.names(out) == set()) is (error is not None)
+            assert extract(request, check=False).changed is (error is not None) or fault is READ_ONLY
+            assert not extract(request, check=False).changed
+            for name in ("a", "b"):
+                nbd.identical(out / f"{name}.qcow2", disk)
+            shutil.rmtree(out)
+            out.mkdir()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_call_that_fails_while_an_image_is_replaced(tmp_path: Path, fault: Fault) -> None:
+    """The old image with its record, or one without that only force replaces: nothing is taken for the new one."""
+    disk = small_disk(tmp_path)
+    with in_memory() as out, nbd.qemu_nbd(disk, "-r") as server:
+
+        def request(source_id: str, *, force: bool) -> ExtractRequest:
+            image = ImageRequest(server.uri(), str(out / "a.qcow2"), source_id=source_id)
+            return ExtractRequest(images=(image,), connections=1, force=force)
+
+        extract(request("old", force=True), check=False)
+        for error in each_fault(fault, out, lambda: extract(request("new", force=True), check=False)):
+            if error is not None and fault is not READ_ONLY:
+                with pytest.raises(InputError, match="exists"):
+                    extract(request("new", force=False), check=False)
+            nbd.identical(out / "a.qcow2", disk)
+            extract(request("new", force=True), check=False)
+            assert not extract(request("new", force=False), check=False).changed
+            extract(request("old", force=True), check=False)
+
+
+def small_disk(folder: Path) -> Path:
+    disk = nbd.create(folder / "disk.qcow2", MIB)
+    nbd.qemu_io(disk, "write -P 1 0 128k", "write -P 2 512k 64k")
+    return disk
+
+
+def each_fault(fault: Fault, out: Path, action: t.Callable[[], object]) -> t.Iterator[BackupError | None]:
+    """Do ``action`` with the fault one call later each time, until none is left; yield the error."""
+    number, met = 0, True
+    while met:
+        number += 1
+        storage = Storage(fault, number, out)
+        error: BackupError | None = None
+        with storage.at_work():
+            try:
+                action()
+            except BackupError as caught:
+                error = caught
+        met = storage.met >= number
+        assert error is None or re.fullmatch(r"images\[[01]\]\.dest: [^\n]+; [^\n;]+\.", str(error)), str(error)
+        yield error
+    assert number > 3, "hardly anything failed"
 
 
 def test_a_truncated_image_is_not_taken_for_unchanged(tmp_path: Path, source: Path, out: Path) -> None:

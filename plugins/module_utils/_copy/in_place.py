@@ -23,6 +23,7 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.publish import (
     Attributes,
     create,
     digests_path,
+    take_away,
 )
 from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 
@@ -60,15 +61,15 @@ class InPlaceDraft:
 
     def close(self) -> None:
         """Close, and remove a record that did not get its name."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # a storage that fails here has failed the copy already
+                os.close(fd)
         if self._list:
-            with contextlib.suppress(OSError):  # a full file system, which has failed the copy already
+            with contextlib.suppress(OSError):
                 self._list.close()
-        for path in (self._new, self._new + LIST) if self._new else ():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        if self._new:
+            take_away(self._new, self._new + LIST)
 
     def open_digests(self) -> t.BinaryIO | None:
         """Return the file for the digests, which lies beside the record."""
@@ -95,6 +96,11 @@ class InPlaceDraft:
             self._rename(self._new + LIST, digests_path(self._record))
         if self._new:
             self._rename(self._new, self._record)
+
+    def withdraw(self) -> None:
+        """Leave no record: the content stays what it is, and nothing vouches for it."""
+        if self._record:
+            take_away(self._record, digests_path(self._record))
 
     def _rename(self, path: str, name: str) -> None:
         os.rename(path, name)

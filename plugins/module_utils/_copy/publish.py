@@ -25,7 +25,7 @@ import os
 import secrets
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
@@ -81,6 +81,9 @@ class Draft(t.Protocol):
     def publish(self) -> None:
         """Give everything its name, durably."""
 
+    def withdraw(self) -> None:
+        """Take back what :meth:`publish` did, as far as that leaves what was there before."""
+
 
 class FileDraft:
     """The new image and its record, on their way to their names. Leaving the context removes what was not published."""
@@ -95,6 +98,8 @@ class FileDraft:
         self._list = os.path.join(folder, f".{os.path.basename(digests_path(dest))}.part-{token}")
         self._digests: t.BinaryIO | None = None
         self._attributes = attributes
+        self._replaces = False
+        self._named: list[str] = []
         self.fd = create(self._image, attributes)
         self.begun = False
 
@@ -108,16 +113,18 @@ class FileDraft:
         return stat.st_blocks * 512, stat.st_size
 
     def close(self) -> None:
-        """Close the image, and remove the files that still have their first names."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Close the image, and remove the files that still have their first names.
+
+        A storage that fails here has failed the copy already, and that error is the one to tell.
+        """
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
         if self._digests:
-            with contextlib.suppress(OSError):  # a full file system, which has failed the copy already
+            with contextlib.suppress(OSError):
                 self._digests.close()
-        for path in (self._image, self._record, self._list):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        take_away(self._image, self._record, self._list)
 
     def open_digests(self) -> t.BinaryIO:
         """Return the file for the digests of the image, buffered: what goes there are many small pieces."""
@@ -140,7 +147,8 @@ class FileDraft:
     def publish(self) -> None:
         """Give both their names, durably."""
         record = record_path(self._dest)
-        if not os.path.lexists(self._dest):
+        self._replaces = is_there(self._dest)
+        if not self._replaces:
             self._rename(self._record, record)
             self._publish_digests()
             self._rename(self._image, self._dest)
@@ -149,6 +157,15 @@ class FileDraft:
         self._publish_digests()
         self._rename(self._image, self._dest)
         self._rename(self._record, record)
+
+    def withdraw(self) -> None:
+        """Take back the names that were given; of an image that replaced another, only the record that vouches for it.
+
+        A name that could not be made durable may be gone after the next power cut, and who asks again is told that all
+        is well. So an error must not leave an image that a second call takes for complete.
+        """
+        record = record_path(self._dest)
+        take_away(*(name for name in reversed(self._named) if name == record or not self._replaces))
 
     def _publish_digests(self) -> None:
         if self._digests:
@@ -163,7 +180,15 @@ class FileDraft:
 
     def _rename(self, path: str, name: str) -> None:
         os.rename(path, name)
+        self._named.append(name)
         sync_directory(self._folder)
+
+
+def take_away(*paths: str) -> None:
+    """Remove what is there, as far as the storage lets us."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def create(path: str, attributes: Attributes) -> int:

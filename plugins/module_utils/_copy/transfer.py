@@ -293,11 +293,14 @@ class Transfer:
 
     def _failed(self, error: BackupError) -> StateError:
         outcome = f"{self.image.dest!r} {'is incomplete' if self.image.place.in_place else 'was not written'}"
-        return StateError(f"{self._parameter}.uri: reading from {self.image.uri!r} failed: {error.message}; {outcome}.")
+        remedy = "check the server and the storage behind it, then run again"
+        said = f"{self._parameter}.uri: reading from {self.image.uri!r} failed: {error.message}"
+        return StateError(f"{said}; {outcome}; {remedy}.")
 
     def _not_written(self, said: str) -> StateError:
         outcome = "" if self.image.place.in_place else "; what had that name before is untouched"
-        return StateError(f"{self._parameter}.dest: writing {self.image.dest!r} failed: {said}{outcome}.")
+        remedy = "check space and health of its storage, then run again"
+        return StateError(f"{self._parameter}.dest: writing {self.image.dest!r} failed: {said}{outcome}; {remedy}.")
 
     def _make_record(self, job: Job, extents: int, seconds: float, stored: tuple[int, int]) -> Record:
         totals = job.totals()

@@ -26,6 +26,7 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.publish import (
 from ansible_collections.virt.backup.plugins.module_utils._copy.rate import RateLimit
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress, StatusFile
 from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Forecast, Settings, Transfer
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
@@ -41,7 +42,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract_report im
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_signals import noted_signals
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
     from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
@@ -93,9 +94,16 @@ def _observe(
 ) -> Target:
     """See what is under the name, and decide. Only what will be copied needs its server and its backing file."""
     export = checks.export_name(index, image.uri)
-    if image.place.in_place:
-        return _observe_in_place(index, image, force, attributes, export)
-    exists = os.path.lexists(image.dest)
+    with checks.looking(checks.parameter(index, "dest"), image.dest):
+        if image.place.in_place:
+            return _observe_in_place(index, image, force, attributes, export)
+        return _observe_file(index, image, force, attributes, encryption, export)
+
+
+def _observe_file(
+    index: int, image: ImageRequest, force: bool, attributes: Attributes, encryption: Encryption | None, export: str
+) -> Target:
+    exists = is_there(image.dest)
     record = _read_record(record_path(image.dest))
     same = exists and not force and _unchanged(index, image, export, record)
     if not same:
@@ -109,7 +117,7 @@ def _observe(
 
 def _check_beside(index: int, image: ImageRequest) -> None:
     for what, path in (("record", record_path(image.dest)), ("digests", digests_path(image.dest))):
-        if os.path.lexists(path):
+        if is_there(path):
             problem = f"would put its {what} at {path!r}, where another file is"
             raise InputError(checks.parameter(index, "dest"), image.dest, problem, "remove that file, or set force")
 
@@ -262,26 +270,54 @@ def _progress(target: Target, transfer: Transfer | None) -> Progress:
 def _publish(
     targets: Sequence[Target], transfers: dict[int, Transfer], attributes: Attributes, force: bool
 ) -> dict[int, Record]:
+    """Write every record before the first image gets its name; an error takes the names back that were given."""
     records: dict[int, Record] = {}
+    named: list[Draft] = []
     for target in targets:
-        transfer, path = transfers.get(target.index), target.image.dest
-        try:
-            if transfer is None:
-                _apply(_files(target.image), attributes)
-                continue
-            if transfer.draft is None or transfer.record is None:
-                raise AssertionError("Contract violation: a transfer ended without error and without record")
-            if not target.image.place.in_place and os.path.lexists(path) and not (force or target.exists):
-                raise StateError(
-                    f"{checks.parameter(target.index, 'dest')}: {path!r} was made by somebody else meanwhile."
-                )
-            transfer.draft.write_record(transfer.record)
-            transfer.draft.publish()
-            records[target.index] = transfer.record
-        except OSError as error:
-            name = checks.parameter(target.index, "dest")
-            raise StateError(f"{name}: {path!r} could not be completed: {error.strerror}.") from error
+        transfer = transfers.get(target.index)
+        if transfer is not None:
+            draft, records[target.index] = _complete(transfer)
+            with _explained(target):
+                draft.write_record(records[target.index])
+    try:
+        for target in targets:
+            transfer = transfers.get(target.index)
+            with _explained(target):
+                if transfer is None:
+                    _apply(_files(target.image), attributes)
+                    continue
+                _check_free(target, force)
+                draft, _record = _complete(transfer)
+                named.append(draft)
+                draft.publish()
+    except BackupError:
+        for draft in named:
+            draft.withdraw()
+        raise
     return records
+
+
+def _complete(transfer: Transfer) -> tuple[Draft, Record]:
+    if transfer.draft is None or transfer.record is None:
+        raise AssertionError("Contract violation: a transfer ended without error and without record")
+    return transfer.draft, transfer.record
+
+
+@contextlib.contextmanager
+def _explained(target: Target) -> Iterator[None]:
+    """Turn an ``OSError`` into the sentence that names the image."""
+    try:
+        yield
+    except OSError as error:
+        said = f"{checks.parameter(target.index, 'dest')}: {target.image.dest!r} could not be completed"
+        remedy = "check space and health of its storage, then run again"
+        raise StateError(f"{said}: {error.strerror}; {remedy}.") from error
+
+
+def _check_free(target: Target, force: bool) -> None:
+    path = target.image.dest
+    if not target.image.place.in_place and is_there(path) and not (force or target.exists):
+        raise StateError(f"{checks.parameter(target.index, 'dest')}: {path!r} was made by somebody else meanwhile.")
 
 
 def _apply(files: Sequence[str], attributes: Attributes) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -21,6 +22,7 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.compress import 
 from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, beside, digests_path
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2_format import LONGEST_BACKING_NAME
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_printable
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, ToolError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, CLUSTER_SIZES
@@ -28,7 +30,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.place import Pl
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import check_backing_encryption
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
@@ -232,6 +234,16 @@ def _check_socket_name(name: str, uri: str, path: str) -> None:
         raise InputError(name, uri, f"names a socket longer than {LONGEST_SOCKET} bytes", "use a shorter path")
 
 
+@contextlib.contextmanager
+def looking(name: str, dest: str) -> Iterator[None]:
+    """Turn an ``OSError`` met while looking at what is there into the sentence that names the parameter."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"can't be looked at ({error.strerror})"
+        raise InputError(name, dest, problem, "check the directory and its storage") from error
+
+
 def _check_dest(name: str, dest: str) -> None:
     check_printable(name, dest)
     if not os.path.isabs(dest):
@@ -245,8 +257,9 @@ def _check_dest(name: str, dest: str) -> None:
         raise InputError(name, dest, "has the name of a record or of digests", "use another suffix, such as .qcow2")
     if len(base.encode()) > 230:
         raise InputError(name, dest, "has a name too long for a file beside it to work in", "use at most 230 bytes")
-    if os.path.lexists(dest) and not stat.S_ISREG(os.lstat(dest).st_mode):
-        raise InputError(name, dest, "exists and is no regular file", "choose another name")
+    with looking(name, dest):
+        if is_there(dest) and not stat.S_ISREG(os.lstat(dest).st_mode):
+            raise InputError(name, dest, "exists and is no regular file", "choose another name")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(name, dest, "lies in a directory that is not writable", "run as a user who may write there")
 

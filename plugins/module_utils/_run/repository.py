@@ -18,6 +18,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
 from ansible_collections.virt.backup.plugins.module_utils._store.files import is_directory, make_directory
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import checked_path
 from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import (
@@ -57,6 +58,11 @@ def ensure_repository(request: RepositoryRequest, *, check: bool) -> Outcome:
     rights = _rights(request)
     if request.require_mount:
         _check_mount(path)
+    with world(f"path: {path!r}"):
+        return _ensure(path, rights, check=check)
+
+
+def _ensure(path: str, rights: _Rights, *, check: bool) -> Outcome:
     existing = _existing(path)
     before = {"repository": existing and _result(existing), **_attributes(path)}
     if existing is None:

@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.chain import dependants
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
@@ -73,7 +73,7 @@ def _check(request: AbsentRequest) -> None:
 
 
 def _break(paths: DomainPaths, *, check: bool) -> bool:
-    return os.path.lexists(paths.lock) if check else lock.break_lock(paths)
+    return is_there(paths.lock) if check else lock.break_lock(paths)
 
 
 def _remove(
@@ -102,7 +102,7 @@ def _targets(paths: DomainPaths, catalog: Catalog, request: AbsentRequest) -> li
     """Return the directories to remove: the staging or the published one, and what an interrupted removal left."""
     found = []
     staging = catalog.staging(request.id)
-    published = os.path.lexists(paths.point(request.id))
+    published = is_there(paths.point(request.id))
     if published and request.staging:
         raise StateError(f"restore point {request.id} is published, not a staging; remove it without staging: true.")
     if staging is not None:
@@ -130,7 +130,7 @@ def _check_dependants(catalog: Catalog, identifier: str) -> None:
 
 
 def _check_token(paths: DomainPaths, request: AbsentRequest) -> None:
-    if not os.path.isdir(paths.root):
+    if not is_there(paths.root):
         raise lock.LockLost("token: this run no longer holds the lock of the domain; nothing was changed.")
     with lock.guard(paths):
         lock.check_token(paths, request.token)
@@ -157,7 +157,7 @@ def _delete(paths: DomainPaths, token: str, identifier: str, targets: list[str])
 
 def _release_ours(paths: DomainPaths, request: AbsentRequest, *, check: bool) -> bool:
     """Give the lock back when it is the token's and for this very id; cleaning up after another run keeps it."""
-    if not request.token or not os.path.lexists(paths.lock):
+    if not request.token or not is_there(paths.lock):
         return False
     record = lock.read_lock(paths)
     if record is None or record.token != request.token or record.id != request.id:

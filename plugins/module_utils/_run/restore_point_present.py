@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import typing as t
@@ -33,7 +32,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
     checked_path,
     checked_uuid,
 )
-from ansible_collections.virt.backup.plugins.module_utils._store.publish import add_files, commit, settle
+from ansible_collections.virt.backup.plugins.module_utils._store.publish import add_files, commit, settle, take_away
 from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import open_repository
 from ansible_collections.virt.backup.plugins.module_utils._store.staging_file import read_staging
 from ansible_collections.virt.backup.plugins.module_utils._store.stored import hash_files, sums_bytes
@@ -55,9 +54,9 @@ def publish(request: PresentRequest, *, check: bool) -> Outcome:
     request = dataclasses.replace(request, domain_uuid=checked_uuid("domain_uuid", request.domain_uuid))
     checked_id("id", request.id)
     paths = repository.domain(request.domain_uuid)
-    catalog = read_catalog(repository, request.domain_uuid)
-    refuse_newer(catalog)
     with world(f"restore point {request.id}"):
+        catalog = read_catalog(repository, request.domain_uuid)
+        refuse_newer(catalog)
         point = catalog.point(request.id)
         if point is not None:
             return _confirm(repository, paths, request, catalog, point, check=check)
@@ -67,10 +66,12 @@ def publish(request: PresentRequest, *, check: bool) -> Outcome:
             raise InputError("id", request.id, problem, "begin with state staged")
         _check_token(paths, request)
         manifest = compose(repository, request, catalog, found.staging, found.path)
-        if not check:
-            manifest = _with_stored(paths, request, manifest, found.path)
-            _write(paths, request, manifest, found.path)
-        return _report(paths, catalog, found.staging, manifest, _link(repository, manifest, check=check))
+        if check:
+            return _report(paths, catalog, found.staging, manifest, ())
+        manifest = _with_stored(paths, request, manifest, found.path)
+        _write(paths, request, manifest, found.path)
+        warnings = (*_give_back(paths, request.token), *_link(repository, manifest))
+        return _report(paths, catalog, found.staging, manifest, warnings)
 
 
 def _check_token(paths: DomainPaths, request: PresentRequest) -> None:
@@ -116,16 +117,21 @@ def _write(paths: DomainPaths, request: PresentRequest, manifest: Manifest, dire
     try:
         commit(paths, request.id, request.token, utc_now())
     except BaseException:
-        for path in written:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        take_away(written)
         raise
-    lock.release(paths, request.token)
 
 
-def _link(repository: Repository, manifest: Manifest, *, check: bool) -> tuple[str, ...]:
-    if check:
-        return ()
+def _give_back(paths: DomainPaths, token: str) -> tuple[str, ...]:
+    """Give the lock back. The restore point is there, so a failure is a warning and the run no failed one."""
+    try:
+        lock.release(paths, token)
+    except (OSError, StateError) as error:
+        told = error.strerror if isinstance(error, OSError) else error.message
+        return (f"the lock could not be given back, and counts for nothing as its restore point is published: {told}",)
+    return ()
+
+
+def _link(repository: Repository, manifest: Manifest) -> tuple[str, ...]:
     try:
         ensure_link(repository.path, manifest.domain_name, manifest.domain_uuid)
     except OSError as error:
@@ -147,9 +153,8 @@ def _confirm(
         raise StateError(
             f"restore point {request.id} is published with another content ({', '.join(different)} differ)."
         )
-    if not check:
-        lock.release(paths, request.token)
-    outcome = _report(paths, catalog, staging, point.manifest, ())
+    warnings = () if check else _give_back(paths, request.token)
+    outcome = _report(paths, catalog, staging, point.manifest, warnings)
     return dataclasses.replace(outcome, changed=False, before=None, after=None)
 
 

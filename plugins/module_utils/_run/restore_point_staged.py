@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import secrets
@@ -140,7 +141,8 @@ def _begin(repository: Repository, paths: DomainPaths, request: StagedRequest) -
     try:
         return _make(repository, paths, request, record)
     except BaseException:
-        lock.release(paths, token)
+        with contextlib.suppress(OSError, StateError):  # the first error is the one to tell
+            lock.release(paths, token)
         raise
 
 

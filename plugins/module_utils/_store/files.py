@@ -76,7 +76,8 @@ def write_temporary(directory: str, chunks: t.Iterable[bytes], prefix: str) -> s
             stream.flush()
             os.fsync(stream.fileno())
     except BaseException:
-        os.unlink(path)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            os.unlink(path)
         raise
     return path
 
@@ -87,7 +88,8 @@ def write_file(path: str, chunks: t.Iterable[bytes]) -> None:
     try:
         os.rename(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
 
 

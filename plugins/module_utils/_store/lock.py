@@ -25,7 +25,7 @@ import os
 import secrets
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import LockRecord
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import Fields, parse_moment, show_moment
@@ -150,7 +150,14 @@ def acquire(paths: DomainPaths, record: LockRecord, now: datetime.datetime) -> L
                 raise LockHeld(_held_sentence(found, now))
             _move_away(paths, found)
         _create(paths, record)
-        _sweep(paths)
+        try:
+            _sweep(paths)
+            sync_directory(paths.root)
+        except BaseException:
+            # Whoever is told of an error has no token to give back, and all others would wait for the lease.
+            with contextlib.suppress(OSError):
+                os.unlink(paths.lock)
+            raise
     return found
 
 
@@ -214,8 +221,8 @@ def _create(paths: DomainPaths, record: LockRecord) -> None:
             ) from error
         raise
     finally:
-        os.unlink(temporary)
-    sync_directory(paths.root)
+        with contextlib.suppress(OSError):  # swept later: what was done stands, and is not to be told as an error
+            os.unlink(temporary)
 
 
 def _sweep(paths: DomainPaths) -> None:
@@ -254,7 +261,7 @@ def renew(paths: DomainPaths, token: str, now: datetime.datetime) -> LockRecord:
 
 def release(paths: DomainPaths, token: str) -> bool:
     """Give the lock back; ``False`` when it was not ours (any more), which needs no error: we are done with it."""
-    if not os.path.lexists(paths.lock):
+    if not is_there(paths.lock):
         return False
     with guard(paths):
         found = read_lock(paths)
@@ -268,7 +275,7 @@ def release(paths: DomainPaths, token: str) -> bool:
 
 def break_lock(paths: DomainPaths) -> bool:
     """Remove whatever lock there is, readable or not, because an operator knows that its run is dead."""
-    if not os.path.lexists(paths.lock):
+    if not is_there(paths.lock):
         return False
     with guard(paths):
         with contextlib.suppress(FileNotFoundError):

@@ -16,12 +16,13 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._store import lock
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     inherit,
     make_directory,
+    regular_size,
     write_file,
 )
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import MANIFEST, STAGING_FILE, STATUS_FILE
@@ -64,40 +65,66 @@ def add_files(directory: str, files: Sequence[tuple[str, Iterable[bytes]]]) -> l
     try:
         for name, chunks in files:
             path = os.path.join(directory, name)
-            fresh = not os.path.lexists(path)
+            fresh = not is_there(path)
             write_file(path, chunks)
             if fresh:
                 written.append(path)
     except BaseException:
-        for path in written:
-            os.unlink(path)
+        take_away(written)
         raise
     return written
 
 
+def take_away(paths: Iterable[str]) -> None:
+    """Remove files of a publication that failed; a storage that refuses even that has told so before."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
 def settle(directory: str, names: Iterable[str]) -> None:
-    """Give files that others wrote into the staging the repository's rights, and make their content durable."""
-    for name in names:
-        descriptor = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NOFOLLOW)
+    """Give files that others wrote into the staging the repository's rights, and make their content durable.
+
+    A file that can't be synced is removed. The kernel tells of lost content once and calls the next sync good, so a
+    second attempt would publish what may not be there.
+    """
+    for path in [os.path.join(directory, name) for name in names]:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             inherit(descriptor, directory)
-            os.fsync(descriptor)
+            _sync_or_remove(descriptor, path)
         finally:
             os.close(descriptor)
 
 
+def _sync_or_remove(descriptor: int, path: str) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        take_away([path])
+        raise
+
+
 def commit(paths: DomainPaths, identifier: str, token: str, now: datetime.datetime) -> str:
-    """Publish: the one rename, done while the guard keeps everybody out and the token is known to be right."""
+    """Publish: the one rename, done while the guard keeps everybody out and the token is known to be right.
+
+    A name that can't be made durable is taken back: whoever is told of an error must not find a restore point.
+    """
     staging, final = paths.staging(identifier), paths.point(identifier)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(staging, STATUS_FILE))
-    if not os.path.isfile(os.path.join(staging, MANIFEST)):
+    if regular_size(os.path.join(staging, MANIFEST)) is None:
         raise AssertionError("Contract violation: commit without a manifest")
     sync_directory(staging)
     with lock.guard(paths):
         lock.renew(paths, token, now)
-        if os.path.lexists(final):
+        if is_there(final):
             raise StateError(f"{final} exists already; nothing was published.")
         os.rename(staging, final)
-        sync_directory(paths.root)
+        try:
+            sync_directory(paths.root)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.rename(final, staging)
+            raise
     return final

@@ -17,7 +17,7 @@ import os
 import secrets
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, Fields, show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
@@ -49,7 +49,13 @@ class Repository:
     def domain(self, domain_uuid: str) -> DomainPaths:
         """Return the paths of a domain; raise :class:`StateError` when its directory is something else."""
         paths = domain_paths(self.path, domain_uuid)
-        if os.path.lexists(paths.root) and not is_directory(paths.root):
+        try:
+            wrong = is_there(paths.root) and not is_directory(paths.root)
+        except OSError as error:
+            raise StateError(
+                f"{paths.root} can't be read: {error.strerror}; check the storage and the mount."
+            ) from error
+        if wrong:
             raise StateError(f"{paths.root} is not a directory; move it away, restore points of the domain go there.")
         return paths
 

@@ -17,7 +17,8 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
+from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
+from ansible_collections.virt.backup.plugins.module_utils._store.files import is_directory
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import NEW, TRASH, is_id
 
 if t.TYPE_CHECKING:
@@ -26,7 +27,7 @@ if t.TYPE_CHECKING:
 
 def _delete(path: str) -> None:
     """Delete a tree. Another run may finish the same removal at the same time; then it is gone all the sooner."""
-    while os.path.lexists(path):
+    while is_there(path):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
 
@@ -34,7 +35,7 @@ def _delete(path: str) -> None:
 def discard(paths: DomainPaths, identifier: str, directory: str) -> None:
     """Take the name from ``directory``, the staging or the restore point ``identifier``: it is removed now."""
     target = paths.trash(identifier)
-    if os.path.lexists(target):
+    if is_there(target):
         _delete(target)
     os.rename(directory, target)
     sync_directory(paths.root)
@@ -43,14 +44,14 @@ def discard(paths: DomainPaths, identifier: str, directory: str) -> None:
 def empty(paths: DomainPaths, identifier: str) -> None:
     """Delete what is left of a removed directory, and of one whose making was interrupted."""
     for path in (paths.trash(identifier), paths.new(identifier)):
-        if os.path.lexists(path):
+        if is_there(path):
             _delete(path)
     sync_directory(paths.root)
 
 
 def unfinished(paths: DomainPaths) -> list[str]:
     """Return the half-removed directories, and those whose making was interrupted before they got a name."""
-    if not os.path.isdir(paths.root):
+    if not is_directory(paths.root):
         return []
     names = sorted(os.listdir(paths.root))
     return [os.path.join(paths.root, name) for name in names if any(_is(name, suffix) for suffix in (TRASH, NEW))]

@@ -12,22 +12,13 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-import shutil
 import signal
 import typing as t
 
 import pytest
 
-from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog
-from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import open_repository
-from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import (
-    UUID,
-    Run,
-    backup,
-    make_repository,
-    raw_checkpoint,
-    run,
-)
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import Run, make_repository, run
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_scene import Scene, in_memory
 
 pytestmark = pytest.mark.slow
 
@@ -69,73 +60,30 @@ def killed(number: int, action: t.Callable[[], object]) -> bool:
     return False
 
 
-class Scene:
-    """A repository with one restore point, which each kill gets a fresh copy of."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
-        self.repository = path / "repository"
-        make_repository(self.repository)
-        self.first = backup(str(self.repository))["id"]
-
-    def keep(self) -> None:
-        """Remember this state as the one to begin with."""
-        shutil.copytree(self.repository, self._path / "kept", symlinks=True)
-
-    def again(self) -> None:
-        """Go back to the state that was kept."""
-        shutil.rmtree(self.repository)
-        shutil.copytree(self._path / "kept", self.repository, symlinks=True)
-
-    def until_done(self, action: t.Callable[[], object]) -> t.Iterator[int]:
-        """Kill ``action`` one call later each time, and yield after each kill and after the run that was not killed."""
-        self.keep()
-        number = 0
-        alive = False
-        while not alive:
-            self.again()
-            alive = not killed(number, action)
-            yield number
-            number += 1
-        assert number > 5, "hardly anything was killed"
-
-    def checkpoint(self) -> dict[str, t.Any]:
-        """Return the first restore point's checkpoint as the domain has it."""
-        return raw_checkpoint(f"virt-backup.{open_repository(str(self.repository)).id}.{self.first}", "vda")
-
-    def next_run(self) -> tuple[str, list[str]]:
-        """Do what the next run does when the lease has ended; return its restore point and whose leftovers it removed."""
-        run("absent", repository=str(self.repository), break_lock=True)
-        following = Run(str(self.repository), checkpoints=[self.checkpoint()])
-        leftovers = [entry["id"] for entry in following.plan["leftovers"]]
-        for identifier in leftovers:
-            following.absent(id=identifier)
-        return following.extract().present().result["id"], leftovers
-
-    def check(self, *ids: str) -> None:
-        """Insist on just these restore points, all good, and on nothing else at all."""
-        found = read_catalog(open_repository(str(self.repository)), UUID)
-        assert [point.id for point in found.points] == sorted(ids)
-        assert [point.faults for point in found.points] == [()] * len(ids)
-        names = {str(path.relative_to(self.repository / UUID)) for path in (self.repository / UUID).rglob("*")}
-        files = {"SHA256SUMS", "manifest.json", "staging.json", "checkpoint.xml", "vda.qcow2", "vda.json"}
-        assert names == {"lock.guard", *ids, *(f"{point}/{file}" for point in ids for file in files)}
+def until_done(scene: Scene, action: t.Callable[[], object]) -> t.Iterator[int]:
+    """Kill ``action`` one call later each time, and yield after each kill and after the run that was not killed."""
+    scene.keep()
+    number = 0
+    alive = False
+    while not alive:
+        scene.again()
+        alive = not killed(number, action)
+        yield number
+        number += 1
+    assert number > 5, "hardly anything was killed"
 
 
 @pytest.fixture
-def scene(tmp_path: pathlib.Path) -> Scene:
-    return Scene(tmp_path)
-
-
-def published(scene: Scene) -> list[str]:
-    return [point.id for point in read_catalog(open_repository(str(scene.repository)), UUID).points]
+def scene() -> t.Iterator[Scene]:
+    with in_memory() as folder:
+        yield Scene(folder)
 
 
 def test_staged(scene: Scene) -> None:
     """A kill leaves no restore point; the next run removes what there is and makes its own."""
     path = str(scene.repository)
-    for _number in scene.until_done(lambda: Run(path, checkpoints=[scene.checkpoint()])):
-        assert published(scene) == [scene.first]
+    for _number in until_done(scene, lambda: Run(path, checkpoints=[scene.checkpoint()])):
+        assert scene.published() == [scene.first]
         new, _leftovers = scene.next_run()
         scene.check(scene.first, new)
 
@@ -145,8 +93,8 @@ def test_present_and_the_same_run_again(scene: Scene) -> None:
     started = Run(str(scene.repository), checkpoints=[scene.checkpoint()]).extract()
     new = started.plan["id"]
     seen = set()
-    for _number in scene.until_done(started.present):
-        after = published(scene)
+    for _number in until_done(scene, started.present):
+        after = scene.published()
         seen.add(len(after))
         assert after in ([scene.first], [scene.first, new])
         outcome = started.present()
@@ -161,8 +109,8 @@ def test_present_and_the_next_run(scene: Scene) -> None:
     """A kill leaves the staging or the whole restore point; the next run knows which, and builds on it or removes it."""
     started = Run(str(scene.repository), checkpoints=[scene.checkpoint()]).extract()
     new = started.plan["id"]
-    for _number in scene.until_done(started.present):
-        before = published(scene)
+    for _number in until_done(scene, started.present):
+        before = scene.published()
         following, leftovers = scene.next_run()
         assert leftovers == ([] if new in before else [new])
         scene.check(*before, following)
@@ -171,7 +119,7 @@ def test_present_and_the_next_run(scene: Scene) -> None:
 def test_giving_up(scene: Scene) -> None:
     """A kill leaves the staging, or half of it in the trash, or a lock; the same call again finishes it."""
     started = Run(str(scene.repository), checkpoints=[scene.checkpoint()]).extract()
-    for _number in scene.until_done(started.absent):
+    for _number in until_done(scene, started.absent):
         started.absent()
         assert not started.absent().changed
         scene.check(scene.first)
@@ -179,7 +127,7 @@ def test_giving_up(scene: Scene) -> None:
 
 def test_giving_up_and_the_next_run(scene: Scene) -> None:
     started = Run(str(scene.repository), checkpoints=[scene.checkpoint()]).extract()
-    for _number in scene.until_done(started.absent):
+    for _number in until_done(scene, started.absent):
         new, _leftovers = scene.next_run()
         scene.check(scene.first, new)
 
@@ -189,8 +137,8 @@ def test_removing_a_restore_point(scene: Scene) -> None:
     second = Run(str(scene.repository), checkpoints=[scene.checkpoint()]).extract().present().result["id"]
     path = str(scene.repository)
     seen = set()
-    for _number in scene.until_done(lambda: run("absent", repository=path, id=second)):
-        after = published(scene)
+    for _number in until_done(scene, lambda: run("absent", repository=path, id=second)):
+        after = scene.published()
         seen.add(tuple(after))
         run("absent", repository=path, id=second, break_lock=True)
         scene.check(scene.first)
