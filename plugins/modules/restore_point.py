@@ -25,7 +25,7 @@ attributes:
       - With O(state=staged), every run begins a restore point unless O(max_age) says that the newest is
         young enough, or O(id) and O(token) name the run that has begun.
 requirements:
-  - qemu-img, with O(state=present) (Debian C(qemu-utils), RHEL C(qemu-img))
+  - qemu-img, with O(state=present) and with O(encryption) (Debian C(qemu-utils), RHEL C(qemu-img))
 options:
   domain_uuid:
     description:
@@ -103,11 +103,29 @@ options:
     default: 0
   encryption:
     description:
-      - With O(state=staged), how the images will be encrypted. Disks whose newest image is encrypted otherwise become
-        full, as a chain is encrypted as a whole or not at all.
-    type: str
-    choices: [none, luks]
-    default: none
+      - With O(state=staged), that the images will be encrypted, as M(virt.backup.nbd_extract) does it with the same
+        options. Disks whose newest image is not encrypted become full, and so do, without this, those whose newest
+        image is. A chain is encrypted as a whole or not at all.
+      - A secret that can't be used is refused, and so is one that does not open an image on which an increment would
+        build. To change the secret, give the new one together with O(full=true).
+    type: dict
+    suboptions:
+      secret_file:
+        description:
+          - The absolute path of a file on the host that runs the module. It must not be open to every user.
+          - The secret is its whole content, byte by byte.
+        type: str
+        default: ""
+      secret:
+        description:
+          - The secret itself, text in UTF-8.
+        type: str
+        default: ""
+      iter_time:
+        description:
+          - How long one guess at the secret will take, in milliseconds of CPU time.
+        type: int
+        default: 2000
   max_age:
     description:
       - With O(state=staged), do nothing when the newest restore point is at most this many seconds old and
@@ -230,6 +248,8 @@ EXAMPLES = r"""
     max_age: 86400
     full_every_days: 30
     run: "{{ inventory_hostname }}"
+    encryption:
+      secret_file: /etc/virt-backup/secret
   register: plan
 
 - name: Publish it
@@ -464,6 +484,11 @@ _FILE = {
     "encoding": {"type": "str", "choices": ["text", "base64"], "default": "text"},
     "src": {"type": "path"},
 }
+_ENCRYPTION = {
+    "secret_file": {"type": "str", "default": ""},
+    "secret": {"type": "str", "default": "", "no_log": True},
+    "iter_time": {"type": "int", "default": 2000},
+}
 _CONSISTENCY = {
     "frozen": {"type": "bool", "default": False},
     "freeze_seconds": {"type": "float", "default": 0.0},
@@ -483,7 +508,7 @@ SPEC: dict[str, dict[str, t.Any]] = {
     "full": {"type": "bool", "default": False},
     "full_every_days": {"type": "int", "default": 0},
     "full_every_increments": {"type": "int", "default": 0},
-    "encryption": {"type": "str", "choices": ["none", "luks"], "default": "none"},
+    "encryption": {"type": "dict", "options": _ENCRYPTION},
     "max_age": {"type": "int", "default": 0},
     "lease": {"type": "int", "default": 3600},
     "run": {"type": "str", "default": ""},

@@ -27,24 +27,14 @@ from ansible_collections.virt.backup.plugins.module_utils._model.encryption impo
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import ToolError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 
 MIB = 1024 * 1024
 SECRET = "Kq9-täglich-0x7"
 QUICK = 1  # milliseconds: QEMU still takes a thousand rounds, which protects nothing here
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """Return an empty folder for the images."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
+lab_host = without_hypervisor.lab_host
+out = without_hypervisor.out
 
 
 @pytest.fixture
@@ -173,7 +163,7 @@ def refused_secrets(disk: Path, out: Path, tmp_path: Path) -> None:
             return said.pop()
 
         assert message({"secret": "0ther-w0rd"}, "0.qcow2") == (
-            "encryption: '(hidden)' is encrypted with another secret than that of '0.qcow2', the backing_file; "
+            "encryption: '(hidden)' is another secret than that of '0.qcow2', the backing_file; "
             "give the secret with which the chain was made, or take a full image."
         )
         assert "images[0].backing_file: 'clear.qcow2' is not encrypted" in message({"secret": SECRET}, "clear.qcow2")

@@ -53,26 +53,60 @@ def test_the_role_encrypts_and_the_lines_of_the_readme_restore(domains: Domains,
 
 
 @pytest.mark.parametrize(
-    ("beside", "sentence"),
+    ("mode", "beside", "sentence"),
     [
-        ({"backup_compression": "zstd"}, "QEMU stores compressed clusters unencrypted"),
-        ({"backup_direct": True}, "direct: True can't be used together with encryption"),
+        (["--check"], {"backup_compression": "zstd"}, "QEMU stores compressed clusters unencrypted"),
+        (["--check"], {"backup_direct": True}, "backup_direct: 'true' can't be used together with encryption"),
+        ([], {"backup_encryption_secret_file": "/none"}, "encryption: 'both secret_file and secret' is not one secret"),
     ],
-    ids=["compression", "direct"],
+    ids=["compression", "direct", "both"],
 )
-def test_what_a_secret_excludes_leaves_nothing(
-    domains: Domains, workdir: pathlib.Path, beside: dict[str, str | bool], sentence: str
+def test_what_a_secret_excludes_is_refused_before_anything_begins(
+    domains: Domains, workdir: pathlib.Path, mode: list[str], beside: dict[str, str | bool], sentence: str
 ) -> None:
+    """Check mode ends before the job would begin, so what it refuses never begins."""
     domain = domains(Disk("vda", size=16 * MIB))
     repository = workdir / "repository"
     kit.run("backup_repository", path=str(repository))
-    options = {"backup_domain": domain.name, "backup_repository": str(repository), **beside}
-    refused = play(workdir, "-vvv", hv={**options, "backup_encryption_secret": SECRET})["hv"]
+    options = {"backup_domain": domain.name, "backup_repository": str(repository), "backup_encryption_secret": SECRET}
+    refused = play(workdir, "-vvv", *mode, hv={**options, **beside})["hv"]
     assert refused.failed
     assert sentence in refused.result["reason"]
     assert SECRET not in refused.output
     assert not domain.has_job()
-    assert not list(repository.glob("*/*/vda*"))
+    assert domain.checkpoints() == []
+    assert not list(repository.glob("*/*"))
+
+
+def test_another_secret_is_refused_before_anything_begins(domains: Domains, workdir: pathlib.Path) -> None:
+    """An increment under it would be readable with neither of the two; a full of its own is what one has to ask for."""
+    domain = domains(Disk("vda", size=16 * MIB), Disk("vdb", size=16 * MIB))
+    repository = workdir / "repository"
+    kit.run("backup_repository", path=str(repository))
+    options = {
+        "backup_domain": domain.name,
+        "backup_repository": str(repository),
+        "backup_encryption_iter_time": 10,
+        "backup_encryption_secret": SECRET,
+    }
+    full = play_one(workdir, **options)
+    before = (domain.checkpoints(), sorted(path for path in repository.rglob("*") if path.name != "lock.guard"))
+    changed = {**options, "backup_encryption_secret": f"{SECRET} "}
+    for mode in (["--check"], []):
+        refused = play(workdir, "-vvv", *mode, hv=changed)["hv"]
+        assert refused.failed
+        assert refused.result["reason"] == (
+            f"encryption: '(hidden)' does not open '{full.result['path']}/vda.qcow2', on which the increment of disk 'vda' "
+            "would build; give the secret with which that image was made, or ask for a full of every disk to change it."
+        )
+        assert SECRET not in refused.output
+    assert not domain.has_job()
+    assert before == (
+        domain.checkpoints(),
+        sorted(path for path in repository.rglob("*") if path.name != "lock.guard"),
+    )
+    assert set(play_one(workdir, **options).levels.values()) == {INCREMENTAL}
+    assert set(play_one(workdir, **changed, backup_full=True).levels.values()) == {FULL}
 
 
 def restore_script(point: pathlib.Path, base: str, secret: pathlib.Path, restored: pathlib.Path) -> str:

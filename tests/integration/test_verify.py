@@ -214,8 +214,9 @@ def backup_encrypted(verified: Verified, number: int) -> Point:
     """Back up with encryption; the images are compared by restore_point_verify alone, so not with the truth here."""
     protection = verified.protection
     verified.domain.write("vda", number * MIB, 256 * KIB, pattern=number)
-    run = protection.stage(encryption="luks")
+    encryption = {**SECRET, "iter_time": 10}
+    run = protection.stage(encryption=encryption)
     protection.begin(run)
-    protection.copy(run, encryption={**SECRET, "iter_time": 10})
+    protection.copy(run, encryption=encryption)
     protection.stop()
     return protection.publish(run)

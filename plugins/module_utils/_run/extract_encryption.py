@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""What can be said against encrypting the images of a call, and where their secret comes from.
+"""What can be said against a secret and against encrypting the images of a call, and where the secret comes from.
 
 No sentence here shows a secret, not even a wrong one.
 """
@@ -79,14 +79,21 @@ def check_backing_encryption(name: str, given: str, path: str, encrypted: bool, 
     if not encrypted:
         problem = "is not encrypted, and an encrypted increment would protect only what changed"
         raise InputError(name, given, problem, "take a full image, or leave encryption out")
+    if not opens(path, encryption):
+        problem = f"is another secret than that of {given!r}, the backing_file"
+        remedy = "give the secret with which the chain was made, or take a full image"
+        raise InputError("encryption", "(hidden)", problem, remedy)
+
+
+def opens(path: str, encryption: Encryption) -> bool:
+    """Whether the secret opens an encrypted image. Raises :class:`ToolError` for what is no such image."""
     try:
         _qemu.unlock(path, encryption)
     except ToolError as error:
         if "Invalid password" not in error.message:
             raise
-        problem = f"is encrypted with another secret than that of {given!r}, the backing_file"
-        remedy = "give the secret with which the chain was made, or take a full image"
-        raise InputError("encryption", "(hidden)", problem, remedy) from error
+        return False
+    return True
 
 
 def _read(path: str) -> bytes:

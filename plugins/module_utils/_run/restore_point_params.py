@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import LUKS, NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import Consistency
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_absent import AbsentRequest, remove
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_compose import (
     PresentRequest,
@@ -45,7 +47,6 @@ _USED = {
 # Defaults that are no choice of the caller's; Ansible fills in those of suboptions as well.
 _UNSET: Params = {
     "lease": 3600,
-    "encryption": "none",
     "consistency": {"frozen": False, "freeze_seconds": 0.0, "paused": False},
 }
 
@@ -64,7 +65,8 @@ def _refuse_unused(params: Params) -> None:
     state = params["state"]
     for name, value in params.items():
         if name not in _USED[state] and value and value != _UNSET.get(name):
-            raise InputError(name, value, f"means nothing with state {state}", "leave it out")
+            shown = "(hidden)" if name == "encryption" else value
+            raise InputError(name, shown, f"means nothing with state {state}", "leave it out")
 
 
 def _staged(params: Params) -> StagedRequest:
@@ -80,7 +82,7 @@ def _staged(params: Params) -> StagedRequest:
             full=params["full"],
             full_every_days=params["full_every_days"],
             full_every_increments=params["full_every_increments"],
-            encryption=params["encryption"],
+            encryption=LUKS if params["encryption"] else NONE,
         ),
         max_age=params["max_age"],
         lease=params["lease"],
@@ -89,6 +91,7 @@ def _staged(params: Params) -> StagedRequest:
         status_file=params["status_file"] or "",
         id=params["id"] or "",
         token=params["token"] or "",
+        encryption=EncryptionRequest(**params["encryption"]) if params["encryption"] else None,
     )
 
 

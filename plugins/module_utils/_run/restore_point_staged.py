@@ -23,7 +23,9 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import I
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import SkippedDisk
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import LockRecord, PlannedDisk, Staging
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import read_encryption
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_secret import check_secret
 from ansible_collections.virt.backup.plugins.module_utils._store import lock, trash
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog, refuse_newer
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import show_moment
@@ -43,6 +45,7 @@ if t.TYPE_CHECKING:
 
     from ansible_collections.virt.backup.plugins.module_utils._decide.base import DiskBase
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog
+    from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
     from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import Repository
 
@@ -68,11 +71,13 @@ class StagedRequest:
     status_file: str = ""
     id: str = ""
     token: str = ""
+    encryption: EncryptionRequest | None = None
 
 
 def stage(request: StagedRequest, *, check: bool) -> Outcome:
     """Observe, decide, take the lock, decide again (another run may just have published), make the staging."""
     request = _checked(request)
+    encryption = read_encryption(request.encryption)
     repository = open_repository(request.repository)
     paths = repository.domain(request.domain_uuid)
     with world(f"the domain's directory {paths.root}"):
@@ -81,6 +86,7 @@ def stage(request: StagedRequest, *, check: bool) -> Outcome:
         catalog, plan = _observe(repository, request)
         if plan is not None:
             lock.require_free(paths, utc_now())
+            check_secret(catalog, plan.bases, encryption)
         if plan is None or check:
             return _report(repository, paths, request, catalog, plan, None)
         return _begin(repository, paths, request)

@@ -104,6 +104,15 @@ STAGED: dict[str, tuple[dict[str, t.Any], str]] = {
     "negative increments": ({"full_every_increments": -5}, "full_every_increments: -5 is negative"),
     "relative socket": ({"socket": "x.sock"}, "socket: 'x.sock' is a relative path"),
     "relative status file": ({"status_file": "status"}, "status_file: 'status' is a relative path"),
+    "no secret": (
+        {"encryption": {"secret_file": ""}},
+        "encryption: 'neither secret_file nor secret' is not one secret",
+    ),
+    "two secrets": ({"encryption": {"secret": "q7", "secret_file": "/a"}}, "is not one secret; give exactly one"),
+    "no such secret": ({"encryption": {"secret_file": "/none"}}, "encryption.secret_file: '/none' can't be read"),
+    "open secret": ({"encryption": {"secret_file": "/etc/passwd"}}, "is open to every user (mode 0644); give it mode"),
+    "long secret": ({"encryption": {"secret": "x" * 5000}}, "encryption.secret: '(hidden)' is longer than 4096 bytes"),
+    "guesses of no time": ({"encryption": {"secret": "q7", "iter_time": 0}}, "encryption.iter_time: 0 is out of range"),
     "images mean nothing here": ({"images": [{"dest": "/x"}]}, "means nothing with state staged"),
     "break_lock means nothing here": ({"break_lock": True}, "break_lock: True means nothing with state staged"),
 }
@@ -161,6 +170,10 @@ PRESENT: dict[str, tuple[Callable[[Run], dict[str, t.Any]], str]] = {
         "has content that is no base64",
     ),
     "staging means nothing here": (lambda _: {"staging": True}, "staging: True means nothing with state present"),
+    "encryption means nothing here": (
+        lambda _: {"encryption": {"secret": "q7"}},
+        "encryption: '(hidden)' means nothing",
+    ),
 }
 
 
