@@ -21,17 +21,14 @@ import pytest
 from ansible_collections.virt.backup.plugins.module_utils import _nbd
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import Extent
 from ansible_collections.virt.backup.plugins.module_utils._nbd import Connection
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 from ansible_collections.virt.backup.tests.integration.model_disk import ModelDisk, odd_manners
 from ansible_collections.virt.backup.tests.integration.nbd_fake import ALLOCATION, BITMAP, Disk, FakeServer
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 class Narrow:

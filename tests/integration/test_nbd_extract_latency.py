@@ -16,6 +16,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -23,11 +24,7 @@ if t.TYPE_CHECKING:
 MIB = 1024 * 1024
 GBIT = 1_000_000_000
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 def rate(folder: Path, connections: int, size: int) -> float:

@@ -9,17 +9,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 from ansible_collections.virt.backup.tests.unit.properties.qcow2_cases import Case, cases, write
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 @settings(deadline=None, derandomize=True, database=None, max_examples=40)

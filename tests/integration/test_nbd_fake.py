@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import nbd_wire as wire
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 from ansible_collections.virt.backup.tests.integration.nbd_fake import (
     ALLOCATION,
     BITMAP,
@@ -36,11 +37,7 @@ DISK = Disk(
 )
 SIZE = len(DISK.content)
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 def connect(fake: FakeServer, *contexts: str) -> t.Any:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 from ansible_collections.virt.backup.tests.integration.random_chains import run_chain, seeds
 
-
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 @pytest.mark.parametrize("seed", seeds(3))

@@ -32,6 +32,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract import ex
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import nbd_wire as wire
+from ansible_collections.virt.backup.tests.integration import without_hypervisor
 from ansible_collections.virt.backup.tests.integration.nbd_fake import (
     ALLOCATION,
     BITMAP,
@@ -59,10 +60,7 @@ class Trap(t.NamedTuple):
     damage: str
 
 
-@pytest.fixture(scope="session")
-def lab_host() -> str:
-    """No hypervisor is needed here: these tests run inside the lab and outside of it."""
-    return ""
+lab_host = without_hypervisor.lab_host
 
 
 def disk_of(content: bytes, zero: list[tuple[int, int]], dirty: list[tuple[int, int]]) -> Disk:
