@@ -187,14 +187,15 @@ class Connection:
 class Target(Connection):
     """A connection that is written to. Every call returns when the server has done it.
 
-    ``smallest`` is what offsets and lengths are multiples of; ``zeroes`` tells whether the server can zero by itself.
+    ``smallest`` is what offsets and lengths are multiples of; ``zeroes`` tells whether the server can zero by itself,
+    ``flushes`` whether it knows how to make durable what was written.
     """
 
     def __init__(self, uri: str, timeout: float, cancel: threading.Event) -> None:
         super().__init__(uri, (), timeout, cancel)
         self.read_only: bool = self._call(self._nbd.is_read_only)
         self.zeroes: bool = self._call(self._nbd.can_zero)
-        self._flushes: bool = self._call(self._nbd.can_flush)
+        self.flushes: bool = self._call(self._nbd.can_flush)
         minimum: int = self._call(self._nbd.get_block_size, nbd.SIZE_MINIMUM)
         self.smallest = minimum or 1
 
@@ -212,5 +213,5 @@ class Target(Connection):
 
     def flush(self) -> None:
         """Make durable what was written before. A server that has no flush promises nothing, and says no more."""
-        if self._flushes:
+        if self.flushes:
             self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_flush))

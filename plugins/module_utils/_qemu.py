@@ -225,11 +225,17 @@ class _Server:
         return _one_line("qemu-nbd", self._stderr.read())
 
 
+CACHE = "writeback"
+"""How ``qemu-nbd`` writes: without waiting for the storage until it is asked to flush. Before QEMU 6.2 it waits after
+each write unless it is told otherwise."""
+
+
 class ImageServer(_Server):
     """Serves an open qcow2 file for writing, without its backing images."""
 
     def __init__(self, fd: int, clients: int, timeout: float, encryption: Encryption | None = None) -> None:
-        super().__init__(_alone(f"/dev/fd/{fd}", encryption), [f"--shared={clients}"], (fd,), timeout, encryption)
+        options = [f"--shared={clients}", f"--cache={CACHE}"]
+        super().__init__(_alone(f"/dev/fd/{fd}", encryption), options, (fd,), timeout, encryption)
 
 
 class ChainServer(_Server):

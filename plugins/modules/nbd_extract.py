@@ -325,6 +325,13 @@ images:
       type: bool
       returned: success
       sample: true
+    durable:
+      description:
+        - Whether the image outlives a loss of power from now on, as far as its file system, device or server says.
+        - It is V(false), with a warning, for an NBD export whose server has no flush and so promises nothing.
+      type: bool
+      returned: success
+      sample: true
     source_id:
       description: The O(images[].source_id) of the image.
       type: str

@@ -40,9 +40,9 @@ End = t.Callable[..., t.ContextManager[Dest]]
 
 
 @contextlib.contextmanager
-def loop_device(image: Path) -> t.Iterator[str]:
+def loop_device(image: Path, sector_size: int = 512) -> t.Iterator[str]:
     """Attach a loop device."""
-    path = attach_loop(image)
+    path = attach_loop(image, sector_size)
     try:
         yield path
     finally:
@@ -86,12 +86,15 @@ def raw_file(folder: Path, size: int, _patch: pytest.MonkeyPatch, *, full: bool 
     yield Dest(str(old), old)
 
 
-@contextlib.contextmanager
-def device(folder: Path, size: int, _patch: pytest.MonkeyPatch, *, full: bool = True) -> t.Iterator[Dest]:
-    """A loop device that has just the room."""
-    backing = _old(folder / "device", -(-size // 512) * 512, full=full)
-    with loop_device(backing) as path:
-        yield Dest(path, backing, in_place=True)
+def _device(sector_size: int) -> End:
+    @contextlib.contextmanager
+    def end(folder: Path, size: int, _patch: pytest.MonkeyPatch, *, full: bool = True) -> t.Iterator[Dest]:
+        """A loop device that has just the room."""
+        backing = _old(folder / "device", -(-size // sector_size) * sector_size, full=full)
+        with loop_device(backing, sector_size) as path:
+            yield Dest(path, backing, in_place=True)
+
+    return end
 
 
 @contextlib.contextmanager
@@ -102,10 +105,10 @@ def export_of_qemu(folder: Path, size: int, _patch: pytest.MonkeyPatch, *, full:
         yield Dest(server.uri(), backing, in_place=True)
 
 
-def _export_of_nbdkit(*words: str) -> End:
+def _export_of_nbdkit(*words: str, block: int = 1) -> End:
     @contextlib.contextmanager
     def end(folder: Path, size: int, _patch: pytest.MonkeyPatch, *, full: bool = True) -> t.Iterator[Dest]:
-        backing = _old(folder / "export", size, full=full)
+        backing = _old(folder / "export", -(-size // block) * block, full=full)
         filters = [word for word in words if word.startswith("--")]
         rest = [word for word in words if not word.startswith("--")]
         with nbd.nbdkit(folder, *filters, "file", backing, *rest, writable=True) as server:
@@ -118,13 +121,17 @@ ENDS: dict[str, End] = {
     "qcow2": qcow2_file,
     "qcow2-by-qemu": qcow2_by_qemu,
     "raw": raw_file,
-    "device": device,
+    "device": _device(512),
+    "device-of-4k-blocks": _device(4096),
     "export-of-qemu": export_of_qemu,
     "export-of-nbdkit": _export_of_nbdkit(),
     "export-without-zero": _export_of_nbdkit("--filter=nozero"),
     "export-over-one-connection": _export_of_nbdkit("--filter=multi-conn", "multi-conn-mode=disable"),
     "export-with-small-requests": _export_of_nbdkit(
         "--filter=blocksize-policy", "blocksize-maximum=128K", "blocksize-error-policy=error"
+    ),
+    "export-of-4k-blocks": _export_of_nbdkit(
+        "--filter=blocksize-policy", "blocksize-minimum=4K", "blocksize-error-policy=error", block=4096
     ),
 }
 

@@ -163,7 +163,7 @@ class FakeServer:
 
     def _serve(self, peer: socket.socket, number: int) -> None:
         try:
-            client = _Client(peer, number, self._disk, self._manners)
+            client = self.meet(peer, number)
             client.shake_hands()
             while True:
                 request = wire.receive_request(peer, number)
@@ -177,7 +177,11 @@ class FakeServer:
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)
 
-    def _answer(self, client: _Client, request: wire.Request) -> None:
+    def meet(self, peer: socket.socket, number: int) -> Client:
+        """Return who serves a new connection."""
+        return Client(peer, number, self._disk, self._manners)
+
+    def _answer(self, client: Client, request: wire.Request) -> None:
         faults = self._manners.fault(request)
         for fault in faults:
             if fault is Die:
@@ -190,7 +194,7 @@ class FakeServer:
             client.answer(request)
 
 
-class _Client:
+class Client:
     """One connection: what was agreed on in its handshake, and the answers that follow from it."""
 
     def __init__(self, peer: socket.socket, number: int, disk: Disk, manners: Manners) -> None:
@@ -198,6 +202,7 @@ class _Client:
         self._disk = disk
         self._manners = manners
         self._structured = False
+        self.number = number
         self._contexts: list[str] = []
         sizes = manners.sizes or (len(disk.content),)
         self._size = sizes[min(number, len(sizes) - 1)]
@@ -218,7 +223,7 @@ class _Client:
     def _negotiate(self, option: int, data: bytes) -> bool:
         """Answer one option; return whether it was the last."""
         if option == wire.Option.EXPORT_NAME:
-            self.send(struct.pack(">QH", self._size, self._flags()))
+            self.send(struct.pack(">QH", self._size, self.flags()))
             return True
         if option == wire.Option.ABORT:
             self.send(wire.option_reply(option, wire.REPLY_ACK))
@@ -231,7 +236,7 @@ class _Client:
     def _replies(self, option: int, data: bytes) -> list[bytes] | None:
         """Return what comes before the acknowledgement, or ``None`` for what this server does not know."""
         if option in (wire.Option.INFO, wire.Option.GO):
-            told = [struct.pack(">HQH", wire.INFO_EXPORT, self._size, self._flags())]
+            told = [struct.pack(">HQH", wire.INFO_EXPORT, self._size, self.flags())]
             least, most = self._manners.insists
             if most:
                 told.append(struct.pack(">HIII", wire.INFO_BLOCK_SIZE, least, max(least, 4096), most))
@@ -248,7 +253,8 @@ class _Client:
             ]
         return None
 
-    def _flags(self) -> int:
+    def flags(self) -> int:
+        """Return what is told of the export."""
         more = wire.SEND_DF * self._structured | wire.CAN_MULTI_CONN * self._manners.multi_conn
         return wire.HAS_FLAGS | wire.READ_ONLY | more
 

@@ -111,10 +111,14 @@ def qemu_nbd(image: Path, *options: str, image_format: str = "qcow2", export: st
 
 
 @contextlib.contextmanager
-def nbdkit(folder: Path, *arguments: str | Path, writable: bool = False) -> t.Iterator[Server]:
-    """Serve with nbdkit: ``arguments`` are filters, the plugin and its parameters. Ready on entry."""
+def nbdkit(folder: Path, *arguments: str | Path, writable: bool = False, port: int = 0) -> t.Iterator[Server]:
+    """Serve with nbdkit: ``arguments`` are filters, the plugin and its parameters. Ready on entry.
+
+    On a UNIX socket, or with ``port`` on that one of this machine.
+    """
     socket, pid_file = folder / "nbdkit.sock", folder / "nbdkit.pid"
-    run("nbdkit", *(() if writable else ("-r",)), "-U", socket, "-P", pid_file, *arguments)
+    place: tuple[str | Path, ...] = ("-i", "127.0.0.1", "-p", str(port)) if port else ("-U", socket)
+    run("nbdkit", *(() if writable else ("-r",)), *place, "-P", pid_file, *arguments)
     with _running(pid_file, socket, signal.SIGKILL) as server:
         yield server
 

@@ -27,7 +27,7 @@ REPLY_ACK, REPLY_INFO, REPLY_META_CONTEXT = 1, 3, 4
 REPLY_UNSUPPORTED = (1 << 31) + 1
 
 INFO_EXPORT, INFO_BLOCK_SIZE = 0, 3
-HAS_FLAGS, READ_ONLY, SEND_DF, CAN_MULTI_CONN = 1, 2, 1 << 7, 1 << 8
+HAS_FLAGS, READ_ONLY, SEND_FLUSH, SEND_WRITE_ZEROES, SEND_DF, CAN_MULTI_CONN = 1, 2, 1 << 2, 1 << 6, 1 << 7, 1 << 8
 
 DONE = 1
 REQ_ONE = 1 << 3
@@ -50,7 +50,10 @@ class Command(enum.IntEnum):
     """What a client asks for once it is connected."""
 
     READ = 0
+    WRITE = 1
     DISCONNECT = 2
+    FLUSH = 3
+    WRITE_ZEROES = 6
     BLOCK_STATUS = 7
 
 

@@ -95,9 +95,10 @@ def test_it_shows_what_was_served_and_nothing_old(
 
 @every_end_and_more
 def test_zeroes_that_are_served_as_data(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    """Without extents every byte is read, and what is zero is found out by looking."""
-    source = make_source(tmp_path / "source.raw", 9 * MIB, (MIB, MIB), (4 * MIB, 64 * KIB))
-    with MORE_ENDS[end](out, 9 * MIB, monkeypatch) as dest, nbd.nbdkit(tmp_path, "--no-sr", "file", source) as server:
+    """Without extents every byte is read, and what is zero is found out by looking, the odd end of the disk too."""
+    size = 9 * MIB + 65
+    source = make_source(tmp_path / "source.raw", size, (MIB, MIB), (4 * MIB, 64 * KIB))
+    with MORE_ENDS[end](out, size, monkeypatch) as dest, nbd.nbdkit(tmp_path, "--no-sr", "file", source) as server:
         copy(server, dest)
     same(dest, source)
 

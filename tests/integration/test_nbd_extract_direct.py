@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import random
 import subprocess
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +24,8 @@ from ansible_collections.virt.backup.plugins.module_utils._run import extract as
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration.as_nobody import as_nobody, open_folder
 from ansible_collections.virt.backup.tests.integration.ends_kit import loop_device
-
-if t.TYPE_CHECKING:
-    from pathlib import Path
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -51,8 +52,10 @@ def ramfs(tmp_path: Path) -> t.Iterator[Path]:
 def mounted(folder: Path, *words: str | Path) -> t.Iterator[Path]:
     folder.mkdir()
     nbd.run("mount", *words, folder)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def copy(image: ImageRequest, *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
@@ -112,6 +115,25 @@ def test_it_shows_what_was_served(
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("cluster_size", [128 * KIB, MIB])
+def test_large_clusters(tmp_path: Path, ext4: Path, cluster_size: int, compression: str) -> None:
+    """An increment on another cluster size, with an odd end: what a cluster holds is then written in larger pieces."""
+    disk = nbd.create(tmp_path / "disk.qcow2", 20 * MIB + 33 * KIB)
+    nbd.qemu_io(disk, "write -P 1 0 9M", "write -P 2 20M 33k")
+    with nbd.qemu_nbd(disk, "-r") as server:
+        image = ImageRequest(server.uri(), str(ext4 / "0.qcow2"), cluster_size=cluster_size)
+        copy(image, compression=compression)
+    assert compression != "none" or cached(ext4 / "0.qcow2") < 0.1
+    nbd.identical(ext4 / "0.qcow2", disk)
+    nbd.add_bitmap(disk, "b")
+    nbd.qemu_io(disk, "write -P 3 1M 100k", "write -z 2M 1M", "discard 4M 1M", "write -P 4 20M 512")
+    with nbd.qemu_nbd(disk, "-r", "-B", "b") as server:
+        image = ImageRequest(server.uri(), str(ext4 / "1.qcow2"), bitmap="b", backing_file="0.qcow2")
+        copy(image, compression=compression)
+    nbd.identical(ext4 / "1.qcow2", disk)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_a_chain(tmp_path: Path, ext4: Path, compression: str) -> None:
     disk = nbd.create(tmp_path / "disk.qcow2", 40 * MIB + 33 * KIB)
     nbd.qemu_io(disk, "write -P 1 0 9M", "write -P 2 40M 33k")
@@ -150,6 +172,25 @@ def test_the_page_cache_stays_free_of_the_image(
         assert abs(direct.st_blocks - buffered.st_blocks) * 512 <= MIB  # room that was taken ahead is given back
     assert parts[False] > (0.7 if image_format == "qcow2" else 0.5)  # of the raw file, two fifths are holes
     nbd.identical(ext4 / "True", source, image_format, "raw")
+
+
+def test_a_mode_that_closes_the_image_to_its_maker(tmp_path: Path) -> None:
+    """The second descriptor is opened by name, which a user who is not root may not do with a mode of 0400."""
+    mount = contextlib.contextmanager(mounted)
+    with open_folder() as name:
+        folder, device = Path(name), Path(name, "ext4.raw")
+        nbd.create(device, 32 * MIB, image_format="raw")
+        nbd.run("mke2fs", "-q", "-t", "ext4", device)
+        source = make_source(tmp_path / "source.raw", 4 * MIB)
+        with mount(folder / "ext4", "-t", "ext4", "-o", "loop", device) as place:
+            place.chmod(0o777)
+            with nbd.nbdkit(folder, "file", source) as server:
+                server.socket.chmod(0o777)
+                image = ImageRequest(server.uri(), str(place / "image"))
+                told = as_nobody(functools.partial(copy, image, mode="0400"))
+            assert told.get("msg") is None
+            assert (place / "image").stat().st_mode & 0o7777 == 0o400
+            nbd.identical(place / "image", source, "qcow2", "raw")
 
 
 def test_a_block_device(tmp_path: Path) -> None:

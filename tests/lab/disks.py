@@ -154,14 +154,13 @@ class Attached:
         return ""
 
 
-def attach_loop(image: pathlib.Path) -> str:
+def attach_loop(image: pathlib.Path, sector_size: int = 512) -> str:
     """Attach a loop device. Others on this machine do too, so a free one may be gone when losetup takes it."""
+    argv = ["losetup", "--find", "--show", "--sector-size", str(sector_size), str(image)]
     found: list[str] = []
 
     def attached() -> bool:
-        done = subprocess.run(
-            ["losetup", "--find", "--show", str(image)], check=False, capture_output=True, text=True, timeout=20
-        )
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=20)
         found.append(done.stdout.strip())
         return done.returncode == 0
 

@@ -54,9 +54,12 @@ def capacity(fd: int) -> int:
 class BlockDevice:
     """A device with old content, of which the first ``size`` bytes become the disk. Fulfils :class:`~.ends.End`."""
 
+    durable = True
+
     def __init__(self, fd: int, size: int, *, direct: bool = False) -> None:
         room = capacity(fd)
-        self._end = round_up(size, struct.unpack("i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))[0])
+        self._unit: int = struct.unpack("i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))[0]
+        self._end = round_up(size, self._unit)
         if room < self._end:
             raise EndUnfit(f"has room for {room} bytes, and the disk has {size}", "use a larger device")
         self._fd = fd
@@ -74,9 +77,9 @@ class BlockDevice:
         """Nothing to do yet: what is settled and was not written is zeroed."""
 
     def settled(self, offset: int) -> None:
-        """Zero what was left out below ``offset``."""
-        for start, end in self._gaps.below(offset):
-            self._zero(start, round_up(end, 512))
+        """Zero what was left out below ``offset``, which is whole blocks of the device but for the end of the disk."""
+        for start, end in self._gaps.below(round_up(offset, self._unit)):
+            self._zero(start, end)
 
     def finish(self) -> None:
         """Zero the rest of the disk."""

@@ -53,6 +53,10 @@ class End(t.Protocol):
     zeroes that end with the disk. No cluster is named twice.
     """
 
+    @property
+    def durable(self) -> bool:
+        """Whether what was written outlives a loss of power once it is finished and the caller has synced."""
+
     def write(self, offset: int, data: memoryview) -> None:
         """Store clusters that hold data; content past the end of the disk is zero and need not be stored."""
 

@@ -52,8 +52,14 @@ class NbdExport:
             first.close()
             raise
         # A whole sector where there is room: who counts in sectors then reads zeroes behind the disk.
+        self._unit = first.smallest
         self._end = min(round_up(size, max(first.smallest, SECTOR)), first.size)
         self._most = means.connections if first.multi_conn else 1
+
+    @property
+    def durable(self) -> bool:
+        """Whether the server has a flush: without one, it promises nothing of what it was given."""
+        return all(target.flushes for target in self._all)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write clusters, up to the end of the disk."""
@@ -65,10 +71,10 @@ class NbdExport:
         """Nothing to do yet: what is settled and was not written is zeroed."""
 
     def settled(self, offset: int) -> None:
-        """Zero what was left out below ``offset``."""
-        for start, end in self._gaps.below(offset):
+        """Zero what was left out below ``offset``, which is whole blocks of the server but for the end of the disk."""
+        for start, end in self._gaps.below(min(round_up(offset, self._unit), self._end)):
             with self._target() as target:
-                self._zero(target, start, min(round_up(end, target.smallest), self._end))
+                self._zero(target, start, min(end, self._end))
 
     def finish(self) -> None:
         """Zero the rest and flush over every connection: without ``multi_conn`` one speaks for itself only."""

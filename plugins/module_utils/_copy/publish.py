@@ -100,14 +100,16 @@ class FileDraft:
         self._attributes = attributes
         self._replaces = False
         self._named: list[str] = []
-        self.fd = create(self._image, attributes)
+        # Open to ourselves until it is complete: QEMU and direct writes open it a second time.
+        self.fd = create(self._image, attributes._replace(mode=attributes.mode | 0o600))
         self.begun = False
 
     def begin(self) -> None:
         """Nothing to do: the file is new."""
 
     def sync(self) -> tuple[int, int]:
-        """Sync the image; return how many bytes it takes on its file system, and its length."""
+        """Give the image its mode and sync it; return how many bytes it takes on its file system, and its length."""
+        os.fchmod(self.fd, self._attributes.mode)
         os.fsync(self.fd)
         stat = os.fstat(self.fd)
         return stat.st_blocks * 512, stat.st_size

@@ -50,6 +50,8 @@ class Qcow2File:
     ``direct`` writes data past the page cache; tables and header, clusters of their own, are too few to matter there.
     """
 
+    durable = True
+
     def __init__(
         self,
         fd: int,

@@ -42,6 +42,8 @@ class QemuFile:
     To be opened and closed by the same thread: the server ends with the thread that started it.
     """
 
+    durable = True
+
     def __init__(self, fd: int, size: int, backing_file: str, backing_format: str, means: Means) -> None:
         self._size = round_up(size, SECTOR)
         self._targets: list[Target] = []

@@ -16,6 +16,8 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file impo
 class RawFile:
     """A new raw file of exactly ``size`` bytes. Fulfils :class:`~.ends.End`."""
 
+    durable = True
+
     def __init__(self, fd: int, size: int, *, direct: bool = False) -> None:
         self._data = open_data(fd, direct=direct)
         self._size = size

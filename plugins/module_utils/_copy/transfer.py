@@ -68,6 +68,7 @@ class Forecast:
     bytes_to_read: int
     bytes_zero: int
     extents: int
+    durable: bool = True
 
 
 class Transfer:
@@ -116,20 +117,23 @@ class Transfer:
         """Connect, ask for the extents and read nothing."""
         first = self._connect_first()
         try:
+            durable = True
             if self.draft is not None:
-                self._open_end(self.draft.fd, first.size).close()
+                with contextlib.closing(self._open_end(self.draft.fd, first.size)) as end:
+                    durable = end.durable
             reads = zeroes = 0
             source = self._source(first, first)
-            for start, end, zero in source.segments():
+            for start, stop, zero in source.segments():
                 if zero:
-                    zeroes += end - start
+                    zeroes += stop - start
                 else:
-                    reads += end - start
+                    reads += stop - start
         except NbdError as error:
             raise self._failed(error) from error
         finally:
             first.close()
-        return Forecast(first.size, reads, zeroes if self.image.bitmap else first.size - reads, source.extents)
+        zeroed = zeroes if self.image.bitmap else first.size - reads
+        return Forecast(first.size, reads, zeroed, source.extents, durable)
 
     def run(self) -> None:
         """Fill the draft's image and sync it; sets :attr:`record`. Raises the first error after all threads ended."""
@@ -157,6 +161,7 @@ class Transfer:
                 self.draft.begin()
                 self._work(self._job, first)
                 end.finish()
+                durable = end.durable
             stored = self.draft.sync()
         except NbdError as error:
             raise self._failed(error) from error
@@ -168,7 +173,8 @@ class Transfer:
             first.close()
             if scanner is not first:
                 scanner.close()
-        self.record = self._make_record(self._job, source.extents, time.monotonic() - began, stored)
+        record = self._make_record(self._job, source.extents, time.monotonic() - began, stored)
+        self.record = dataclasses.replace(record, durable=durable)
 
     def _open_end(self, fd: int, size: int) -> End:
         """Return the end; raises :class:`InputError` for one that can't take the disk."""

@@ -48,7 +48,7 @@ class Record:
     ``size`` is the export's in bytes, ``bytes_stored`` what the file takes on disk, ``file_bytes`` its length.
     ``written_to`` names what was overwritten in place; a file has its record beside it.
     ``digest`` is empty without a checksum; ``encryption`` is ``luks`` or ``none``. ``seconds`` run from the first
-    connection to the last fsync.
+    connection to the last fsync. ``durable`` is whether that fsync, or the server's flush, promised anything.
     """
 
     source_id: str
@@ -70,6 +70,7 @@ class Record:
     record_format: int = RECORD_FORMAT
     encryption: str = NONE
     written_to: str = ""
+    durable: bool = True
 
     def as_dict(self) -> dict[str, t.Any]:
         """Return plain data for JSON."""

@@ -83,8 +83,11 @@ def check_compression(compression: str, images: Sequence[ImageRequest]) -> None:
 
 
 def check_attributes(owner: str, group: str, mode: object) -> Attributes:
-    """Return owner, group and mode as numbers."""
-    return Attributes(_owner(owner), _group(group), _mode(mode))
+    """Return owner, group and mode as numbers. Refuses an owner or group that this user may not give."""
+    attributes = Attributes(_owner(owner), _group(group), _mode(mode))
+    _check_giving("owner", owner, attributes.uid, -1)
+    _check_giving("group", group, -1, attributes.gid)
+    return attributes
 
 
 def export_name(index: int, uri: str, parameter_name: str = "uri") -> str:
@@ -266,6 +269,18 @@ def _check_dest(name: str, dest: str) -> None:
 
 def _real(path: str) -> str:
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def _check_giving(name: str, given: str, uid: int, gid: int) -> None:
+    """Try it with a file in memory: else it would fail when a device has been overwritten, at its record."""
+    fd = os.memfd_create(name)
+    try:
+        os.fchown(fd, uid, gid)
+    except (OSError, OverflowError) as error:  # the latter for a number that no user can have
+        problem = f"can't be given by this user ({getattr(error, 'strerror', error)})"
+        raise InputError(name, given, problem, "run as root, or leave it out") from error
+    finally:
+        os.close(fd)
 
 
 def _owner(owner: str) -> int:

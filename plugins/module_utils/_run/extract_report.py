@@ -15,7 +15,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 
 if t.TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Forecast
     from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
@@ -65,7 +65,17 @@ def report(
         result={"images": images},
         before=before,
         after=after,
+        warnings=tuple(_warnings(images)),
     )
+
+
+def _warnings(images: Sequence[dict[str, t.Any]]) -> Iterator[str]:
+    for index, image in enumerate(images):
+        if not image["durable"]:
+            yield (
+                f"images[{index}].dest: the server of {image['dest']!r} has no flush, so nothing promises that the "
+                "copy is still there after it lost power"
+            )
 
 
 def _after(
@@ -99,6 +109,7 @@ def _expected(target: Target, forecast: Forecast, request: ExtractRequest) -> Re
         seconds=0.0,
         digest="",
         encryption=image.encryption,
+        durable=forecast.durable,
     )
 
 
@@ -114,7 +125,7 @@ def _result(target: Target, record: Record | None, forecast: Forecast | None) ->
         "atomic": not target.image.place.in_place,
     }
     if found is not None:
-        names = ("size", "bytes_copied", "bytes_zeroed", "bytes_stored", "extents", "seconds", "digest")
+        names = ("size", "bytes_copied", "bytes_zeroed", "bytes_stored", "extents", "seconds", "digest", "durable")
         return {**common, **{name: getattr(found, name) for name in names}}
     if forecast is None:
         raise AssertionError("Contract violation: neither a record nor a forecast")
@@ -127,4 +138,5 @@ def _result(target: Target, record: Record | None, forecast: Forecast | None) ->
         "extents": forecast.extents,
         "seconds": 0.0,
         "digest": "",
+        "durable": forecast.durable,
     }
