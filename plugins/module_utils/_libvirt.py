@@ -43,6 +43,7 @@ CONFIG_UNSUPPORTED = 67
 OPERATION_TIMEOUT = 68
 OPERATION_UNSUPPORTED = 84
 AGENT_UNRESPONSIVE = 86
+CPU_INCOMPATIBLE = 91
 XML_INVALID_SCHEMA = 92
 NO_CHECKPOINT = 103
 NO_BACKUP_JOB = 104
@@ -65,6 +66,9 @@ _JOB_COMPLETED = 3
 
 _POLL_SECONDS = 0.1
 _FREEZE_SECONDS = 60.0
+
+# By value: older clients lack the name.
+_UNDEFINE_KEEP_TPM = 64
 
 
 def require_libvirt() -> None:
@@ -207,6 +211,68 @@ class Hypervisor:
             handles = [DomainHandle(domain, self.uri) for domain in self._connection.listAllDomains()]
         return sorted(handles, key=lambda handle: handle.name)
 
+    # What there is for a domain that comes back
+
+    def capabilities(self) -> str:
+        """Return the XML of the host's capabilities."""
+        with _translated("Asking for the capabilities of the host"):
+            return t.cast(str, self._connection.getCapabilities())
+
+    def domain_capabilities(self, arch: str, virt_type: str, machine: str) -> str:
+        """Return the XML of what the host's own emulator for ``arch`` can do as that machine."""
+        with _translated("Asking for the domain capabilities"):
+            answer = self._connection.getDomainCapabilities(None, arch or None, machine or None, virt_type or None, 0)
+            return t.cast(str, answer)
+
+    def cpu_complaint(self, cpu: str, arch: str, virt_type: str, machine: str) -> str | None:
+        """Return what the host lacks for a ``<cpu>`` element, empty when nothing, ``None`` when libvirt can't tell."""
+        flags = libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
+        options = (None, arch or None, machine or None, virt_type or None)
+        try:
+            self._connection.compareHypervisorCPU(*options, cpu, flags)
+        except libvirt.libvirtError as error:
+            return _text(error) if error.get_error_code() == CPU_INCOMPATIBLE else None
+        return ""
+
+    def networks(self) -> dict[str, bool]:
+        """Return libvirt's networks by name, and whether each is active."""
+        return self._listed(self._connection.listAllNetworks)
+
+    def pools(self) -> dict[str, bool]:
+        """Return the storage pools by name, and whether each is active."""
+        return self._listed(self._connection.listAllStoragePools)
+
+    def _listed(self, call: Callable[[], list[t.Any]]) -> dict[str, bool]:
+        """List things of a driver that may not be there; without it there is none."""
+        try:
+            return {found.name(): bool(found.isActive()) for found in call()}
+        except libvirt.libvirtError:
+            return {}
+
+    def volume_path(self, pool: str, volume: str) -> str:
+        """Return the path of a volume, empty when there is none."""
+        try:
+            return t.cast(str, self._connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+        except libvirt.libvirtError:
+            return ""
+
+    def has_secret(self, uuid: str) -> bool:
+        """Whether libvirt has a secret of that UUID."""
+        try:
+            return self._connection.secretLookupByUUIDString(uuid) is not None
+        except libvirt.libvirtError:
+            return False
+
+    def keeps_tpm(self) -> bool:
+        """Whether the daemon can leave the state of a TPM when it forgets a domain (libvirt 8.9)."""
+        with _translated("Asking for versions"):
+            return bool(self._connection.getLibVersion() >= 8009000)
+
+    def define(self, xml: str) -> DomainHandle:
+        """Define a domain, in the place of the definition that one of the same UUID has."""
+        with _translated("Defining the domain"):
+            return DomainHandle(self._connection.defineXML(xml), self.uri)
+
 
 class DomainHandle:
     """One domain, as far as backups are concerned."""
@@ -247,6 +313,43 @@ class DomainHandle:
         flags |= libvirt.VIR_DOMAIN_XML_SECURE if secure else 0
         with _translated(f"Reading the definition of domain '{self.name}'"):
             return t.cast(str, self._domain.XMLDesc(flags))
+
+    def start(self, *, paused: bool) -> None:
+        """Start the domain from the beginning, also where a saved state of it lies."""
+        flags = libvirt.VIR_DOMAIN_START_FORCE_BOOT | (libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+        with _translated(f"Starting domain '{self.name}'"):
+            self._domain.createWithFlags(flags)
+
+    def resume(self) -> None:
+        """Let a paused domain go on."""
+        with _translated(f"Resuming domain '{self.name}'"):
+            self._domain.resume()
+
+    def destroy(self) -> None:
+        """Cut the power."""
+        with _translated(f"Stopping domain '{self.name}'"):
+            self._domain.destroy()
+
+    def undefine(self, *, keep_tpm: bool) -> None:
+        """Forget the definition and nothing else; ``keep_tpm`` where the daemon knows that flag (libvirt 8.9)."""
+        flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | (_UNDEFINE_KEEP_TPM if keep_tpm else 0)
+        with _translated(f"Undefining domain '{self.name}'"):
+            self._domain.undefineFlags(flags)
+
+    def has_saved_state(self) -> bool:
+        """Whether the next start would resume the memory of an earlier run (``virsh managedsave``)."""
+        with _translated(f"Asking for the saved state of domain '{self.name}'"):
+            return bool(self._domain.hasManagedSaveImage(0))
+
+    def drop_saved_state(self) -> None:
+        """Delete the memory that the next start would resume."""
+        with _translated(f"Deleting the saved state of domain '{self.name}'"):
+            self._domain.managedSaveRemove(0)
+
+    def snapshot_names(self) -> list[str]:
+        """Return the names of the domain's snapshots."""
+        with _translated(f"Listing the snapshots of domain '{self.name}'"):
+            return list(self._domain.snapshotListNames(0))
 
     def capacity(self, disk: str) -> int:
         """Return the virtual size of a disk in bytes, 0 where libvirt cannot tell (no medium, say)."""

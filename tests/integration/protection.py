@@ -197,6 +197,7 @@ class Protection:
         found = kit.run("virt_checkpoint_info", domain=self.domain.name, name=run.checkpoint)["checkpoints"]
         files = [{"name": "domain.xml", "content": run.info["xml"]}]
         files += [{"name": "checkpoint.xml", "content": checkpoint["xml"]} for checkpoint in found]
+        files += [{"name": file["name"], "src": file["path"]} for file in run.info["state_files"] if file["name"]]
         options = {"id": run.plan["id"], "token": run.plan["token"], "disks": run.disks, "images": run.images}
         return {**self._place, **options, "files": files, "versions": run.info["versions"]}
 

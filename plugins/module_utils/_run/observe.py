@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
     from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob
 
-_QCOW2_MAGIC = b"QFI\xfb"
+QCOW2_MAGIC = b"QFI\xfb"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +101,6 @@ def _qcow2_version(disk: Disk, local: bool) -> int | None:
             head = image.read(8)
     except OSError:
         return None
-    if len(head) < 8 or head[:4] != _QCOW2_MAGIC:
+    if len(head) < 8 or head[:4] != QCOW2_MAGIC:
         return None
     return int.from_bytes(head[4:], "big")

@@ -20,6 +20,7 @@ from ansible_collections.virt.backup.plugins.modules import (
     virt_backup_info,
     virt_checkpoint,
     virt_checkpoint_info,
+    virt_restore,
 )
 
 Spec = dict[str, dict[str, t.Any]]
@@ -31,6 +32,7 @@ MODULES = [
     virt_backup_info,
     virt_checkpoint,
     virt_checkpoint_info,
+    virt_restore,
 ]
 FRAGMENTS = "ansible_collections.virt.backup.plugins.doc_fragments."
 

@@ -1,0 +1,105 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Carry a planned restore out, and take all of it back when a part fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import Undo, place
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import (
+    Record,
+    with_record,
+    without_record,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle, Hypervisor
+    from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import Placement
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that is going to be done. ``existing`` is the domain whose definition is replaced, off, or ``None``."""
+
+    xml: str
+    record: Record
+    placements: tuple[Placement, ...]
+    existing: DomainHandle | None
+    state: str
+
+
+def bring_back(hypervisor: Hypervisor, plan: Plan) -> DomainHandle:
+    """Place the files, define, and start if asked; a failure leaves all as it was.
+
+    :raises BackupError: one step failed.
+    """
+    undo = Undo()
+    try:
+        handle = _carry_out(hypervisor, plan, undo)
+    except BackupError as error:
+        undo.roll_back(error)
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        failure = StateError(
+            f"The state of the domain could not be put in place: {error.strerror}{where}; all is as it was."
+        )
+        undo.roll_back(failure)
+        raise failure from error
+    undo.settle()
+    return handle
+
+
+def _carry_out(hypervisor: Hypervisor, plan: Plan, undo: Undo) -> DomainHandle:
+    old = plan.existing
+    previous = "" if old is None else old.definition(secure=True)
+    for placement in plan.placements:
+        place(placement, undo)
+    handle = hypervisor.define(with_record(plan.xml, plan.record))
+    undo.add("the definition", lambda: _take_back(hypervisor, handle, previous))
+    made = without_record(handle.definition(secure=True))
+    record = dataclasses.replace(plan.record, definition=digest_of_text(made))
+    handle = hypervisor.define(with_record(made, record))
+    set_going(handle, plan.state)
+    if old is not None and plan.state == "restored" and old.has_saved_state():
+        old.drop_saved_state()
+    return handle
+
+
+def _take_back(hypervisor: Hypervisor, handle: DomainHandle, previous: str) -> None:
+    if handle.is_active():
+        handle.destroy()
+    if previous:
+        hypervisor.define(previous)
+    else:
+        handle.undefine(keep_tpm=hypervisor.keeps_tpm())
+
+
+def set_going(handle: DomainHandle, state: str) -> None:
+    """Bring the domain into the state that was asked for; ``restored`` asks for none."""
+    if state == "restored":
+        return
+    if not handle.is_active():
+        handle.start(paused=state == "paused")
+    elif state == "running" and handle.state() == "paused":
+        handle.resume()
+
+
+def would_set_going(handle: DomainHandle, state: str) -> bool:
+    """Whether :func:`set_going` would change anything."""
+    if state == "restored":
+        return False
+    return not handle.is_active() or (state == "running" and handle.state() == "paused")
+
+
+def digest_of_text(text: str) -> str:
+    """Return the digest of a text as ``sha256:<hex>``."""
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
