@@ -33,6 +33,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
 
 PACKAGES = "qemu-utils (Debian), qemu-img (RHEL)"
+DAEMON_PACKAGES = "qemu-system-common (Debian), qemu-img (RHEL)"
 
 _KEY = "key"
 _PATIENCE = 60.0
@@ -47,6 +48,7 @@ class ImageInfo:
     """What ``qemu-img info`` says of one image, the images below it left alone. Sizes in bytes.
 
     ``backing_file`` is as stored in the image, empty without one; ``bitmaps`` are the names of qcow2's persistent ones.
+    ``data_file`` is where the content of a qcow2 image is that holds none itself, empty for all others.
     """
 
     format: str
@@ -55,6 +57,7 @@ class ImageInfo:
     backing_format: str = ""
     bitmaps: tuple[str, ...] = ()
     encrypted: bool = False
+    data_file: str = ""
 
 
 def info(path: str, image_format: str = "") -> ImageInfo:
@@ -73,6 +76,7 @@ def info(path: str, image_format: str = "") -> ImageInfo:
         backing_format=data.get("backing-filename-format", ""),
         bitmaps=tuple(bitmap["name"] for bitmap in specific.get("bitmaps", [])),
         encrypted=data.get("encrypted", False),
+        data_file=specific.get("data-file", ""),
     )
 
 
@@ -244,13 +248,92 @@ class ChainServer(_Server):
     What the images store as their backing files is not looked at, so nothing else than these files is ever opened.
     """
 
-    def __init__(self, paths: Sequence[str], timeout: float, encryption: Encryption | None = None) -> None:
-        image: dict[str, t.Any] | None = None
-        for path in paths:
-            image = _layer(_as_file(path), image, encryption)
-        # No lock is taken, as a reader who restores must not be in the way of this, nor this in his.
-        chain = {**(image or {}), "read-only": True, "force-share": True}
-        super().__init__(f"json:{json.dumps(chain)}", ["--read-only"], (), timeout, encryption)
+    def __init__(
+        self, paths: Sequence[str], timeout: float, encryption: Encryption | None = None, clients: int = 1
+    ) -> None:
+        chain = f"json:{json.dumps(_chain(paths, encryption))}"
+        super().__init__(chain, ["--read-only", f"--shared={clients}"], (), timeout, encryption)
+
+
+class MapExtent(t.NamedTuple):
+    """A range of a disk, and where its content is: how many images below the top one, and at which byte of that file.
+
+    ``offset`` is -1 where QEMU does not tell, as for compressed clusters. What is ``zero`` is nowhere.
+    """
+
+    start: int
+    length: int
+    depth: int
+    zero: bool
+    offset: int
+
+
+class ChainMap:
+    """What ``qemu-img map`` says of a plain chain, extent by extent as it comes: the map of a large disk is large, too.
+
+    Ends with the thread that made it.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the program
+        self._process = subprocess.Popen(
+            [_program("qemu-img"), "map", "--output=json", f"json:{json.dumps(_chain(paths, None))}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=_environment(),
+            preexec_fn=_EndWithParent(),  # noqa: PLW1509 - calls the kernel and nothing else
+        )
+
+    def __iter__(self) -> Iterator[MapExtent]:
+        """Yield the extents, ascending and without gaps; raise :class:`ToolError` when QEMU fails before the end."""
+        if self._process.stdout is None:
+            raise AssertionError("Contract violation: the program was started with a pipe")
+        for line in self._process.stdout:
+            text = line.strip(b"[], \n")
+            if text:
+                told = json.loads(text)
+                where = (told["depth"], told["zero"] or not told["data"], told.get("offset", -1))
+                yield MapExtent(told["start"], told["length"], *where)
+        if self._process.wait():
+            self._stderr.seek(0)
+            words = _one_line("qemu-img", self._stderr.read())
+            raise ToolError(f"qemu-img map failed with status {self._process.returncode}: {words or 'no message'}.")
+
+    def close(self) -> None:
+        """End the program, wherever it is."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._stderr.close()
+
+
+class Export(t.NamedTuple):
+    """A chain that is to be served under a name; ``encrypted`` tells whether its images need the secret."""
+
+    name: str
+    paths: tuple[str, ...]
+    encrypted: bool
+
+
+@contextlib.contextmanager
+def storage_daemon(
+    exports: Sequence[Export], socket: str, pid_file: str, encryption: Encryption | None
+) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    """Yield the command that serves chains for reading on one socket, and the files that it must inherit.
+
+    It goes into the background by itself, once it serves. Nothing of the images is locked and nothing written.
+    """
+    words = ["--daemonize", "--pidfile", pid_file]
+    with _secret(encryption) as (secret, fds):
+        for number, export in enumerate(exports):
+            node = _chain(export.paths, encryption if export.encrypted else None)
+            words += ["--blockdev", json.dumps({**node, "node-name": f"disk{number}"})]
+        words += ["--nbd-server", f"addr.type=unix,addr.path={socket.replace(',', ',,')},max-connections=0"]
+        for number, export in enumerate(exports):
+            words += ["--export", f"type=nbd,id=disk{number},node-name=disk{number},name={export.name},writable=off"]
+        yield [_program("qemu-storage-daemon"), *secret, *words], fds
 
 
 class _EndWithParent:
@@ -296,6 +379,17 @@ def _layer(path: str, backing: dict[str, t.Any] | None, encryption: Encryption |
     return image
 
 
+def _chain(paths: Sequence[str], encryption: Encryption | None) -> dict[str, t.Any]:
+    """Return a chain as QEMU describes it, for reading.
+
+    No lock is taken, as who restores must not be in the way of who verifies or prunes, nor they in his.
+    """
+    image: dict[str, t.Any] | None = None
+    for path in paths:
+        image = _layer(_as_file(path), image, encryption)
+    return {**(image or {}), "read-only": True, "force-share": True}
+
+
 def _as_file(path: str) -> str:
     """Return the path in a form that QEMU takes for nothing else: ``a:b`` would name a protocol, ``-x`` an option."""
     return os.path.abspath(path)
@@ -320,7 +414,8 @@ def _run(program: str, *arguments: str, fds: tuple[int, ...] = ()) -> str:
 def _program(name: str) -> str:
     executable = shutil.which(name) or shutil.which(name, path="/usr/bin:/usr/local/bin:/bin")
     if executable is None:
-        raise BackupError(f"The program {name} is missing on this machine; install the package {PACKAGES}.")
+        packages = DAEMON_PACKAGES if name == "qemu-storage-daemon" else PACKAGES
+        raise BackupError(f"The program {name} is missing on this machine; install the package {packages}.")
     return executable
 
 

@@ -39,7 +39,7 @@ def open_device(path: str, flags: int) -> int:
     """
     fd = os.open(path, flags | os.O_EXCL | os.O_CLOEXEC)
     try:
-        _lock(fd, write=bool(flags & os.O_RDWR))
+        lock_whole(fd, write=bool(flags & os.O_RDWR))
     except OSError:
         os.close(fd)
         raise
@@ -103,8 +103,12 @@ class BlockDevice:
             write_all(self._fd, bytes(min(BLOCK, end - at)), at)
 
 
-def _lock(fd: int, *, write: bool) -> None:
-    """Take the lock of the whole device; without ``write`` only see whether it is free."""
+def lock_whole(fd: int, *, write: bool) -> None:
+    """Take the lock of a whole device or file; without ``write`` only see whether it is free.
+
+    QEMU locks single bytes of what it has open (block/file-posix.c), so each is in the way of the other. Raises
+    ``OSError`` with ``EBUSY``.
+    """
     wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         answer = fcntl.fcntl(fd, fcntl.F_OFD_SETLK if write else fcntl.F_OFD_GETLK, wanted)

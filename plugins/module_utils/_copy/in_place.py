@@ -28,7 +28,7 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.publish import (
 from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 
 if t.TYPE_CHECKING:
-    from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
+    from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Recorded
 
 LIST = "-digests"
 
@@ -77,7 +77,7 @@ class InPlaceDraft:
             self._list = os.fdopen(create(self._new + LIST, self._attributes), "wb", buffering=LIST_BUFFER)
         return self._list
 
-    def write_record(self, record: Record) -> None:
+    def write_record(self, record: Recorded) -> None:
         """Write the record, if one is to be kept, and sync it and the digests."""
         if not self._new:
             return

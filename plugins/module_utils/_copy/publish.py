@@ -27,9 +27,6 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
 
-if t.TYPE_CHECKING:
-    from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
-
 LIST_BUFFER = 256 * 1024
 
 
@@ -56,6 +53,13 @@ def beside(dest: str) -> tuple[str, str, str]:
     return dest, record_path(dest), digests_path(dest)
 
 
+class Recorded(t.Protocol):
+    """What can be written down beside an image, or beside what was made of one."""
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """Return plain data for JSON."""
+
+
 class Draft(t.Protocol):
     """What an image is until it is complete. ``fd`` is where to write, or -1 if that is no file of this machine."""
 
@@ -75,7 +79,7 @@ class Draft(t.Protocol):
     def open_digests(self) -> t.BinaryIO | None:
         """Return the file for the digests of the image, or ``None`` where none is kept."""
 
-    def write_record(self, record: Record) -> None:
+    def write_record(self, record: Recorded) -> None:
         """Write the record, and sync it and the digests."""
 
     def publish(self) -> None:
@@ -134,7 +138,7 @@ class FileDraft:
         self._digests = os.fdopen(fd, "wb", buffering=LIST_BUFFER)
         return self._digests
 
-    def write_record(self, record: Record) -> None:
+    def write_record(self, record: Recorded) -> None:
         """Write the record, and sync it and the digests."""
         if self._digests:
             self._digests.flush()

@@ -22,9 +22,12 @@ if t.TYPE_CHECKING:
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+EXTRACTION = "The extraction was ended by {signal}; no image got its name."
+
+
 @contextlib.contextmanager
-def noted_signals() -> Iterator[Callable[[], None]]:
-    """Only note SIGTERM, SIGINT and SIGHUP; yield a function that raises :class:`BackupError` once one came.
+def noted_signals(sentence: str = EXTRACTION) -> Iterator[Callable[[], None]]:
+    """Only note SIGTERM, SIGINT and SIGHUP; yield a function that raises ``sentence`` once one came.
 
     Python allows handlers in the main thread alone; in any other this changes nothing.
     """
@@ -35,7 +38,7 @@ def noted_signals() -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if came:
-            raise BackupError(f"The extraction was ended by {signal.Signals(came[0]).name}; no image got its name.")
+            raise BackupError(sentence.format(signal=signal.Signals(came[0]).name))
 
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, note) for number in ENDING} if main else {}

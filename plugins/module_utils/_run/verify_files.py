@@ -58,7 +58,7 @@ def _needed_by(manifest: Manifest, name: str) -> list[str]:
 def _verify_image(point: Point, disk: ManifestDisk, encryption: Encryption | None, found: Findings) -> None:
     path = os.path.join(point.path, disk.image)
     try:
-        problem = _header_problem(path, point, disk)
+        problem = header_problem(path, point, disk)
         if problem:
             found.damage.append(FileDamage(disk.image, problem, disk.name))
         elif disk.encryption == NONE:
@@ -74,9 +74,11 @@ def _verify_image(point: Point, disk: ManifestDisk, encryption: Encryption | Non
             found.damage.append(FileDamage(disk.image, f"{disk.image} is damaged: {error.message}", disk.name))
 
 
-def _header_problem(path: str, point: Point, disk: ManifestDisk) -> str:
+def header_problem(path: str, point: Point, disk: ManifestDisk) -> str:
     """Return how the image contradicts its manifest and its record, empty when it doesn't."""
     info = _qemu.info(path, "qcow2")
+    if info.data_file:
+        return f"{disk.image} has its content in another file, {info.data_file}."
     backing = f"../{disk.parent}/{disk.image}" if disk.parent else ""
     if (info.backing_file, info.backing_format) != (backing, "qcow2" if backing else ""):
         found, wanted = info.backing_file or "nothing", backing or "nothing"

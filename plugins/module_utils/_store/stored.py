@@ -100,12 +100,18 @@ def _digest_or_complaint(chunks: Iterable[bytes]) -> tuple[int, str]:
         return 0, f"{_UNREADABLE}{error.strerror}"
 
 
-def damaged_files(directory: str, manifest: Manifest | None, tick: Callable[[], None] = lambda: None) -> list[Damage]:
+def damaged_files(
+    directory: str,
+    manifest: Manifest | None,
+    tick: Callable[[], None] = lambda: None,
+    *,
+    only: Callable[[str], bool] = lambda _name: True,
+) -> list[Damage]:
     """Return which files of a restore point are missing or not as they were stored, the manifest included.
 
     ``SHA256SUMS`` is believed before the manifest, for it can tell whether it is whole. A restore point from before
     there was one is checked as far as its manifest tells; a file without a digest only for its length. Without a
-    manifest, because it can't be read, the sums alone tell.
+    manifest, because it can't be read, the sums alone tell. ``only`` chooses by their names what is looked at.
     """
     stored = (*manifest.files, *manifest.stored) if manifest else ()
     sizes = {file.name: file.size for file in stored}
@@ -113,7 +119,8 @@ def damaged_files(directory: str, manifest: Manifest | None, tick: Callable[[], 
     found = []
     if sums is None and (manifest is None or manifest.stored):
         found.append(Damage(SUMS, f"{SUMS} is missing or damaged."))
-    expected = {**{file.name: file.digest for file in stored}, **(sums or {})}
+    digests = {**{file.name: file.digest for file in stored}, **(sums or {})}
+    expected = {name: digest for name, digest in digests.items() if only(name)}
     present = [name for name in expected if regular_size(os.path.join(directory, name)) is not None]
     paths = {name: os.path.join(directory, name) for name in present if expected[name]}
     hashed = hash_files(list(paths.values()), tick, digest=_digest_or_complaint)

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A protected domain whose restore points are of every kind, and looks at what came back of them."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+from integration import virt_kit as kit
+from integration.protection import FULL, INCREMENTAL, Point, Protection
+from integration.virt_kit import Result
+from lab.disks import KIB, MIB, Disk
+from lab.domains import LabDomain
+from lab.tools import call, content_hash, file_hash
+
+SECRET = {"secret": "Kq9x0x7-winter"}
+ODD = 7 * MIB + 37 * 512
+
+
+class Vault:
+    """Restore points of a domain: full, one increment, several, and one in which a new disk is full beside them."""
+
+    def __init__(self, domain: LabDomain, folder: pathlib.Path) -> None:
+        self.domain = domain
+        self.protection = Protection(domain, folder / "repository")
+        self.repository = self.protection.repository
+        self.place: Result = {"repository": str(self.repository), "domain_uuid": domain.uuid}
+        self.points: list[Point] = []
+
+    def fill(self) -> None:
+        """Make the restore points: number 0 is full, 1 and 2 are increments, in 3 ``vdc`` is new."""
+        for number, options in enumerate(({"compression": "zstd"}, {}, {"compression": "zlib"}, {})):
+            if number == 3:
+                self.domain.attach(Disk("vdc", size=5 * MIB, format="raw"))
+                self.domain.write("vdc", MIB, 3 * MIB, pattern=0x33)
+            self.change(number)
+            self.points.append(self.protection.backup(extract=options))
+        assert self.points[2].levels == {"vda": INCREMENTAL, "vdb": INCREMENTAL}
+        assert self.points[3].levels == {"vda": INCREMENTAL, "vdb": INCREMENTAL, "vdc": FULL}
+
+    def change(self, number: int) -> None:
+        """Write, zero and discard on both disks, at the end of the odd one as well."""
+        for disk in ("vda", "vdb"):
+            self.domain.write(disk, number * MIB + 13 * KIB, 700 * KIB, pattern=0x40 + number)
+            self.domain.discard(disk, number * MIB + 128 * KIB, 64 * KIB)
+            self.domain.zero(disk, (number + 3) * MIB, 100 * KIB)
+        self.domain.write("vdb", ODD - 5 * 512, 5 * 512, pattern=0x50 + number)
+
+    def restore(self, *, check: bool = False, **options: t.Any) -> Result:
+        """Run restore_disks, which has to succeed."""
+        return kit.run("restore_disks", check=check, **{**self.place, **options})
+
+    def refused(self, *, check: bool = False, **options: t.Any) -> str:
+        """Run restore_disks, which has to fail in words."""
+        return kit.refusal("restore_disks", check=check, **{**self.place, **options})
+
+    def look(self) -> dict[str, tuple[str, int, int]]:
+        """Return content, time and mode of every file of the repository."""
+        found = {}
+        for path in sorted(self.repository.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                stat = path.stat()
+                found[str(path)] = (file_hash(path), stat.st_mtime_ns, stat.st_mode)
+        return found
+
+
+def holds(point: Point, disk: str, path: pathlib.Path | str, image_format: str) -> None:
+    """Insist that QEMU reads from a restored disk what the domain's disk held in the moment of the restore point."""
+    assert content_hash(path) == point.truth[disk], (point.id, disk)
+    call("qemu-img", "compare", "-U", "-f", image_format, "-F", "qcow2", path, point.tip(disk))
+    if image_format == "qcow2":
+        call("qemu-img", "check", "-q", "-f", "qcow2", path)
