@@ -10,7 +10,7 @@ import pathlib
 import typing as t
 
 from integration import virt_kit as kit
-from integration.protection import FULL, INCREMENTAL, Point, Protection
+from integration.protection import FULL, INCREMENTAL, Point, Protection, attempt_while
 from integration.virt_kit import Result
 from lab.disks import KIB, MIB, Disk
 from lab.domains import LabDomain
@@ -36,18 +36,19 @@ class Vault:
             if number == 3:
                 self.domain.attach(Disk("vdc", size=5 * MIB, format="raw"))
                 self.domain.write("vdc", MIB, 3 * MIB, pattern=0x33)
-            self.change(number)
+            self.change(number, "vda", "vdb")
             self.points.append(self.protection.backup(extract=options))
         assert self.points[2].levels == {"vda": INCREMENTAL, "vdb": INCREMENTAL}
         assert self.points[3].levels == {"vda": INCREMENTAL, "vdb": INCREMENTAL, "vdc": FULL}
 
-    def change(self, number: int) -> None:
-        """Write, zero and discard on both disks, at the end of the odd one as well."""
-        for disk in ("vda", "vdb"):
+    def change(self, number: int, *disks: str) -> None:
+        """Write, zero and discard on these disks, at the end of the odd one as well."""
+        for disk in disks:
             self.domain.write(disk, number * MIB + 13 * KIB, 700 * KIB, pattern=0x40 + number)
             self.domain.discard(disk, number * MIB + 128 * KIB, 64 * KIB)
             self.domain.zero(disk, (number + 3) * MIB, 100 * KIB)
-        self.domain.write("vdb", ODD - 5 * 512, 5 * 512, pattern=0x50 + number)
+            if disk == "vdb":
+                self.domain.write("vdb", ODD - 5 * 512, 5 * 512, pattern=0x50 + number)
 
     def restore(self, *, check: bool = False, **options: t.Any) -> Result:
         """Run restore_disks, which has to succeed."""
@@ -56,6 +57,10 @@ class Vault:
     def refused(self, *, check: bool = False, **options: t.Any) -> str:
         """Run restore_disks, which has to fail in words."""
         return kit.refusal("restore_disks", check=check, **{**self.place, **options})
+
+    def restore_while(self, meanwhile: t.Callable[[], None], **options: t.Any) -> Result:
+        """Run restore_disks, calling ``meanwhile`` until it has ended; return its result, failed or not."""
+        return attempt_while("restore_disks", meanwhile, **{**self.place, **options})
 
     def look(self) -> dict[str, tuple[str, int, int]]:
         """Return content, time and mode of every file of the repository."""
@@ -73,3 +78,12 @@ def holds(point: Point, disk: str, path: pathlib.Path | str, image_format: str) 
     call("qemu-img", "compare", "-U", "-f", image_format, "-F", "qcow2", path, point.tip(disk))
     if image_format == "qcow2":
         call("qemu-img", "check", "-q", "-f", "qcow2", path)
+
+
+def backup_encrypted(protection: Protection) -> Point:
+    """Make a restore point of encrypted images, which nobody compares here."""
+    run = protection.stage(encryption="luks")
+    protection.begin(run)
+    protection.copy(run, encryption={**SECRET, "iter_time": 10})
+    protection.stop()
+    return protection.publish(run)

@@ -18,7 +18,7 @@ class StoredDisk:
     """The chain of one disk. ``ids`` and ``paths`` begin with the full image; ``size`` in bytes, as QEMU shows it.
 
     ``content`` is the digest of what shows through the chain, or empty for the reason in ``content_reason``.
-    ``plain`` tells that no image holds compressed clusters, as their records say.
+    ``plain`` tells that no image holds anything compressed or encrypted, as their records say.
     """
 
     name: str

@@ -204,11 +204,15 @@ def _link(found: FoundPoint, identifier: str, name: str) -> tuple[Point, Manifes
 
 
 def _is_plain(record: str) -> bool:
-    """Whether a record says that the image beside it holds nothing compressed."""
+    """Whether a record says that the image beside it holds nothing compressed or encrypted."""
     try:
-        return Record.from_dict(read_json(record)).compression == NONE
+        return _stored_as_it_is(Record.from_dict(read_json(record)))
     except (FileNotFoundError, NotJson, KeyError, TypeError, ValueError):
         return False
+
+
+def _stored_as_it_is(record: Record) -> bool:
+    return (record.compression, record.encryption) == ("none", NONE)
 
 
 def _refused(found: FoundPoint, sentence: str) -> StateError:
