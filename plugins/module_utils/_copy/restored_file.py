@@ -20,7 +20,7 @@ import re
 import secrets
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, create
+from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Attributes, create, take_away
 from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
 
 if t.TYPE_CHECKING:
@@ -58,7 +58,8 @@ class RestoredFile:
         self._old = os.path.join(self._folder, f".{name}.old-{token}")
         self._existed = self._kept = self._published = False
         self._attributes = attributes
-        self.fd = create(self.image, attributes)
+        # Open to ourselves until it is complete: direct writes open it a second time.
+        self.fd = create(self.image, attributes._replace(mode=attributes.mode | 0o600))
         self.begun = False
         with contextlib.suppress(OSError):  # a file system without such locks: then nothing is swept there
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,7 +68,8 @@ class RestoredFile:
         """Nothing to do: the file is new."""
 
     def sync(self) -> tuple[int, int]:
-        """Sync the image; return how many bytes it takes on its file system, and its length."""
+        """Give the image its mode and sync it; return how many bytes it takes on its file system, and its length."""
+        os.fchmod(self.fd, self._attributes.mode)
         os.fsync(self.fd)
         found = os.fstat(self.fd)
         return found.st_blocks * 512, found.st_size
@@ -98,7 +100,7 @@ class RestoredFile:
         os.rename(self.image, self._dest)
         sync_directory(self._folder)
 
-    def undo(self) -> None:
+    def withdraw(self) -> None:
         """Give the old file its name back, or remove the new one where there was none."""
         if not self._published:
             return
@@ -119,12 +121,11 @@ class RestoredFile:
 
     def close(self) -> None:
         """Close the image, and remove the files that still have their first names."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        for path in (self.image, self._record, self._old):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # a storage that fails here has failed the copy already
+                os.close(fd)
+        take_away(self.image, self._record, self._old)
 
 
 def publish_all(files: Sequence[RestoredFile]) -> None:
@@ -135,7 +136,7 @@ def publish_all(files: Sequence[RestoredFile]) -> None:
     except BaseException:
         for file in reversed(files):
             with contextlib.suppress(OSError):
-                file.undo()
+                file.withdraw()
         raise
     for file in files:
         with contextlib.suppress(OSError):
