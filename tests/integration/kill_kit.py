@@ -49,7 +49,7 @@ STEPS = (
     Step(4, "staging", "stage", "_run.restore_point_staged", "make_staging"),
     Step(7, "begin", "begin", "_libvirt", "DomainHandle.begin_backup"),
     Step(9, "copy", "copy", "_copy.transfer", "Transfer.run"),
-    Step(10, "names", "copy", "_copy.publish", "Draft.publish"),
+    Step(10, "names", "copy", "_copy.publish", "FileDraft.publish"),
     Step(11, "end", "stop", "_libvirt", "DomainHandle.abort_job"),
     Step(12, "manifest", "publish", "_run.restore_point_present", "_write"),
     Step(13, "commit", "publish", "_run.restore_point_present", "commit"),
@@ -124,6 +124,7 @@ class DyingRun:
         self.run: Run | None = None
         self.reached = False
         self.dead = False
+        self.said: Result = {}
         self._superseded: list[str] = []
         # Now, while the domain is there to be asked: nothing writes to its disks before the run is over.
         self._truth = {name: protection.domain.frozen_copy(name, "dying") for name in protection.points[-1].levels}
@@ -131,7 +132,7 @@ class DyingRun:
     def go(self) -> None:
         """Take every step until the run is dead, has failed and was undone, or is through."""
         for phase in (self._stage, self._begin, self._copy, self._stop, self._publish, self._retire):
-            result = phase()
+            self.said = result = phase()
             if self.dead:
                 return
             if result["failed"]:
