@@ -546,23 +546,31 @@ def _in_time(call: Callable[[], int], seconds: float) -> int | libvirt.libvirtEr
 
 
 # Runs as a process of its own, so that a guest thaws even when this one is killed while it holds a freeze: the pipe
-# closes with us, and anything but the word "thawed" on it makes the watchdog act. It connects before it says ready.
+# closes with us, and anything but the word "thawed" on it makes the watchdog act. It connects before it says ready, and
+# anew for each thaw: a libvirtd that was restarted meanwhile has dropped its connection.
 _WATCHDOG = """
 import select, sys, time
 import libvirt
 uri, uuid, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
 libvirt.registerErrorHandler(lambda context, error: None, None)
-domain = libvirt.open(uri).lookupByUUIDString(uuid)
+def domain():
+    return libvirt.open(uri).lookupByUUIDString(uuid)
+def has_ended():
+    try:
+        return not domain().isActive()
+    except libvirt.libvirtError as error:
+        return error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
+domain()
 print("ready", flush=True)
 readable = select.select([sys.stdin], [], [], seconds)[0]
 if not readable or sys.stdin.readline().strip() != "thawed":
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
-            domain.fsThaw()
+            domain().fsThaw()
             break
         except libvirt.libvirtError:
-            if not domain.isActive():
+            if has_ended():
                 break
             time.sleep(1)
 """

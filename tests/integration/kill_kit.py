@@ -16,6 +16,7 @@ import dataclasses
 import importlib
 import os
 import pathlib
+import random
 import select
 import signal
 import typing as t
@@ -30,6 +31,9 @@ from ansible_collections.virt.backup.plugins.filter.job_disks import job_disks
 from ansible_collections.virt.backup.plugins.filter.merge_disks import merge_disks
 
 _UTILS = "ansible_collections.virt.backup.plugins.module_utils."
+SEED = os.environ.get("VIRT_BACKUP_SEED") or os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(random.randrange(10**6))
+"""What the samples are drawn from: the same for all workers of a run."""
+
 PATIENCE = 60
 """Seconds after which a module that neither announced its step nor ended is a failure of the test."""
 
@@ -57,6 +61,12 @@ STEPS = (
     Step(15, "link", "publish", "_run.restore_point_present", "ensure_link"),
     Step(16, "retire", "retire", "_libvirt", "DomainHandle.delete_checkpoint"),
 )
+FREEZE_STEPS = (
+    Step(6, "freeze", "begin", "_libvirt", "DomainHandle.freeze"),
+    Step(8, "thaw", "begin", "_libvirt", "DomainHandle.thaw"),
+)
+"""The steps that only a guest which runs can come to."""
+
 VICTIMS = ("module", "module-sigterm", "module-sighup", "playbook", "qemu", "libvirtd")
 
 
@@ -72,7 +82,12 @@ class Cell(t.NamedTuple):
         return f"{self.step.number}-{self.step.name}-{self.when}-{self.victim}"
 
 
-CELLS = tuple(Cell(step, when, victim) for step in STEPS for when in ("before", "after") for victim in VICTIMS)
+def cells_of(steps: t.Sequence[Step]) -> tuple[Cell, ...]:
+    """Return every way to die around these steps."""
+    return tuple(Cell(step, when, victim) for step in steps for when in ("before", "after") for victim in VICTIMS)
+
+
+CELLS, FREEZE_CELLS = cells_of(STEPS), cells_of(FREEZE_STEPS)
 
 
 @dataclasses.dataclass
@@ -127,7 +142,7 @@ class DyingRun:
         self.said: Result = {}
         self._superseded: list[str] = []
         # Now, while the domain is there to be asked: nothing writes to its disks before the run is over.
-        self._truth = {name: protection.domain.frozen_copy(name, "dying") for name in protection.points[-1].levels}
+        self._truth = {name: protection.domain.frozen_copy(name, "dying") for name in protection.protected}
 
     def go(self) -> None:
         """Take every step until the run is dead, has failed and was undone, or is through."""
@@ -156,7 +171,7 @@ class DyingRun:
     def _begin(self) -> Result:
         run = self._running
         options = {"disks": job_disks(run.plan["disks"]), "checkpoint": {"name": run.checkpoint}}
-        result = self._module("begin", "virt_backup", **self.protection.job, **options)
+        result = self._module("begin", "virt_backup", **self.protection.job, **self.protection.beginning, **options)
         if not self.dead and not result["failed"]:
             run.disks = merge_disks(run.plan["disks"], result["disks"])
         return result

@@ -103,9 +103,18 @@ class Protection:
         made: Result = kit.run("backup_repository", path=str(repository))["repository"]
         self.id = str(made["id"])
         self.points: list[Point] = []
+        self.excluded: tuple[str, ...] = ()
+        """The disks that no run takes."""
+        self.beginning: Result = {}
+        """What virt_backup is told besides when it begins a job."""
         self._place: Result = {"repository": str(repository), "domain_uuid": domain.uuid}
         self.socket = f"/run/virt-backup/libvirt-{domain.uuid}-{self.id}.sock"
         self.job: Result = {"domain": domain.name, "server": {"transport": "unix", "socket": self.socket}}
+
+    @property
+    def protected(self) -> list[str]:
+        """Return the names of the disks that a run takes."""
+        return [name for name in self.domain.disks if name not in self.excluded]
 
     # the steps
 
@@ -121,7 +130,7 @@ class Protection:
 
     def staging_options(self, info: Result, *, exclude: t.Sequence[str] = (), **policy: t.Any) -> Result:
         """Return the parameters with which a run is staged for what ``virt_backup_info`` saw."""
-        chosen = choose_disks(info["disks"], exclude=list(exclude))
+        chosen = choose_disks(info["disks"], exclude=[*self.excluded, *exclude])
         return {
             **self._place,
             "domain_name": self.domain.name,
@@ -139,8 +148,8 @@ class Protection:
         known = self.domain.checkpoints()
         for base in self.look()["bases"]:
             if base["checkpoint"] not in known and base["checkpoint_xml"]:
-                options = {"redefine_xml": base["checkpoint_xml"], "validate": True}
-                kit.attempt("virt_checkpoint", domain=self.domain.name, name=base["checkpoint"], **options)
+                options = {"name": base["checkpoint"], "redefine_xml": base["checkpoint_xml"]}
+                kit.attempt("virt_checkpoint", domain=self.domain.name, **options)
 
     def _clean(self, leftover: Result, token: str) -> None:
         if leftover["socket"]:
@@ -158,7 +167,8 @@ class Protection:
     def begin(self, run: Run) -> None:
         """Begin the job with its checkpoint."""
         checkpoint = {"name": run.checkpoint}
-        run.job = kit.run("virt_backup", **self.job, disks=job_disks(run.plan["disks"]), checkpoint=checkpoint)
+        wanted = {"disks": job_disks(run.plan["disks"]), "checkpoint": checkpoint, **self.beginning}
+        run.job = kit.run("virt_backup", **self.job, **wanted)
         run.disks = merge_disks(run.plan["disks"], run.job["disks"])
 
     def copy(self, run: Run, *, meanwhile: t.Callable[[], None] | None = None, **options: t.Any) -> None:

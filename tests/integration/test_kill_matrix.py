@@ -16,7 +16,7 @@ import random
 import typing as t
 
 import pytest
-from integration.kill_kit import CELLS, STEPS, VICTIMS, Cell, DyingRun
+from integration.kill_kit import CELLS, SEED, STEPS, VICTIMS, Cell, DyingRun
 from integration.protection import FULL, INCREMENTAL, Protection
 from integration.virt_kit import SCRATCH, SOCKETS
 from lab.disks import MIB, Disk
@@ -24,7 +24,6 @@ from lab.domains import Domains, LabDomain
 from lab.wait import until
 
 SAMPLE = 16
-SEED = os.environ.get("VIRT_BACKUP_SEED") or os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(random.randrange(10**6))
 
 
 def chosen() -> t.Sequence[Cell]:
