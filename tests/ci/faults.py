@@ -32,6 +32,7 @@ VICTIMS = {
     "qemu": "QEMU is killed (SIGKILL)",
     "libvirtd": "libvirtd is killed (SIGKILL) and starts again",
 }
+MATRIX = ("test_kill_matrix", "test_kill_freeze")
 FILES = {
     "test_chains_failures": "a run dies or meets another; libvirt forgets; the repository is full; power is lost",
     "test_concurrency": "several runs, domains and removals at the same time",
@@ -67,7 +68,7 @@ def rows(junit: str) -> list[Row]:
 
 def _fault(classname: str, name: str) -> str:
     file = classname.rpartition(".")[2]
-    if file == "test_kill_matrix":
+    if file in MATRIX:
         cell = _CELL.search(name)
         return _matrix_words(cell["victim"]) if cell else ""
     return FILES.get(file, "")
@@ -98,7 +99,7 @@ def main() -> int:
     run = Commands("faults", {})
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)
-    tests = [f"tests/integration/{name}.py" for name in ("test_kill_matrix", *FILES)]
+    tests = [f"tests/integration/{name}.py" for name in (*MATRIX, *FILES)]
     pytest = ("python", "-m", "pytest", "-v", "--timeout=900", "--dist=load", "--tx", WORKERS, f"--junitxml={report}")
     try:
         run(*pytest, *tests, limit=5400)
