@@ -68,29 +68,40 @@ class Ended:
         return str({entry["name"]: entry["reason"] for entry in entries}[name])
 
 
-def play(folder: pathlib.Path, *options: str, **hosts: Data) -> dict[str, Ended]:
-    """Run the role for each host with its variables, all at the same time; return what became of each."""
+def command(
+    folder: pathlib.Path, hosts: t.Mapping[str, Data], *options: str, **everywhere: t.Any
+) -> tuple[list[str], dict[str, str]]:
+    """Write play and inventory; return the command that runs them, and its environment."""
     playbook, inventory = folder / "play.yml", folder / "inventory.json"
     playbook.write_text(PLAY, encoding="utf-8")
-    variables = {**EVERYWHERE, "folder": str(folder)}
+    variables = {**EVERYWHERE, "folder": str(folder), **everywhere}
     inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}), encoding="utf-8")
     for name in hosts:
         (folder / f"{name}.json").unlink(missing_ok=True)
     program = pathlib.Path(sys.executable).with_name("ansible-playbook")
     environment = {**os.environ, **SETTINGS, "HOME": str(folder), "ANSIBLE_LOCAL_TEMP": str(folder / "tmp")}
-    argv = [str(program), "-i", str(inventory), str(playbook), *options]
+    return [str(program), "-i", str(inventory), str(playbook), *options], environment
+
+
+def play(folder: pathlib.Path, *options: str, **hosts: Data) -> dict[str, Ended]:
+    """Run the role for each host with its variables, all at the same time; return what became of each."""
+    argv, environment = command(folder, hosts, *options)
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=300, env=environment)
-    recap = {name: (int(changed), failed != "0") for name, changed, failed in _RECAP.findall(done.stdout)}
-    assert sorted(recap) == sorted(hosts), done.stdout + done.stderr
-    output = done.stdout + done.stderr
-    return {name: Ended(_result(folder, name), *ended, output) for name, ended in recap.items()}
+    return ended(folder, hosts, done.stdout + done.stderr)
+
+
+def ended(folder: pathlib.Path, hosts: t.Collection[str], output: str) -> dict[str, Ended]:
+    """Return what became of each host of a run that has come to its end and printed this."""
+    recap = {name: (int(changed), failed != "0") for name, changed, failed in _RECAP.findall(output)}
+    assert sorted(recap) == sorted(hosts), output
+    return {name: Ended(_result(folder, name), *line, output) for name, line in recap.items()}
 
 
 def play_one(folder: pathlib.Path, *options: str, **variables: t.Any) -> Ended:
     """Run the role for one host, which has to succeed."""
-    ended = play(folder, *options, hv=variables)["hv"]
-    assert not ended.failed, ended.output
-    return ended
+    alone = play(folder, *options, hv=variables)["hv"]
+    assert not alone.failed, alone.output
+    return alone
 
 
 def _result(folder: pathlib.Path, name: str) -> Data:

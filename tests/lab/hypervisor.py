@@ -97,7 +97,7 @@ class Hypervisor(Node):
         self._libvirt(spec)
         self._directories(spec)
         if self._authorized_key:
-            self._ssh(spec.mount_source(ETC))
+            prepare_sshd(spec.mount_source(ETC), self._authorized_key)
 
     def _libvirt(self, spec: Spec) -> None:
         etc = spec.mount_source(ETC) / "libvirt"
@@ -119,16 +119,6 @@ class Hypervisor(Node):
         _directory(_in_node(spec, "/var/lib/virt-backup/scratch"), "root", "libvirt-qemu", 0o770)
         _directory(_in_node(spec, "/run/sshd"), "root", "root", 0o755)
 
-    def _ssh(self, etc: pathlib.Path) -> None:
-        key = etc / "ssh" / "lab_host_key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        (etc / "ssh" / "lab_sshd_config").write_text(SSHD_CONF, encoding="utf-8")
-        (etc / "ssh" / "lab_authorized_keys").write_text(self._authorized_key, encoding="utf-8")
-        # sshd refuses every login to an account whose password field says "locked"; a star only means "no password".
-        shadow = (etc / "shadow").read_text(encoding="utf-8").splitlines()
-        lines = ["root:*:" + line.split(":", 2)[2] if line.startswith("root:") else line for line in shadow]
-        (etc / "shadow").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
     def start(self) -> None:
         """Start, and return when libvirtd has initialised all it has."""
         super().start()
@@ -148,6 +138,19 @@ class Hypervisor(Node):
             partial.rename(CACHE)
         except OSError:  # another hypervisor was first
             shutil.rmtree(partial)
+
+
+def prepare_sshd(etc: pathlib.Path, authorized_key: str) -> None:
+    """Write what sshd needs below a node's own /etc: a host key, and whom to let in as root."""
+    key = etc / "ssh" / "lab_host_key"
+    key.unlink(missing_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (etc / "ssh" / "lab_sshd_config").write_text(SSHD_CONF, encoding="utf-8")
+    (etc / "ssh" / "lab_authorized_keys").write_text(authorized_key, encoding="utf-8")
+    # sshd refuses every login to an account whose password field says "locked"; a star only means "no password".
+    shadow = (etc / "shadow").read_text(encoding="utf-8").splitlines()
+    lines = ["root:*:" + line.split(":", 2)[2] if line.startswith("root:") else line for line in shadow]
+    (etc / "shadow").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _special(folder: str, names: list[str]) -> set[str]:
