@@ -167,6 +167,7 @@ class _Server:
                     preexec_fn=_EndWithParent(),  # noqa: PLW1509 - calls the kernel and nothing else
                 )
         except BaseException:
+            self._stderr.close()
             self.hide()
             raise
         try:

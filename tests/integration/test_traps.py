@@ -21,69 +21,36 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils import _nbd
-from ansible_collections.virt.backup.plugins.module_utils._copy import plan, qcow2, qcow2_format, source, transfer
-from ansible_collections.virt.backup.plugins.module_utils._copy.ends import Means
+from ansible_collections.virt.backup.plugins.module_utils._copy import (
+    plan,
+    qcow2,
+    qcow2_format,
+    registry,
+    source,
+    transfer,
+)
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2 import Qcow2File
-from ansible_collections.virt.backup.plugins.module_utils._copy.qemu_file import QemuFile
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import Extent, Run
-from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
-from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
-from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
+from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import nbd_wire as wire
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
-from ansible_collections.virt.backup.tests.integration.nbd_fake import (
-    ALLOCATION,
-    BITMAP,
-    Disk,
-    FakeServer,
-    Manners,
-    SparseContent,
+from ansible_collections.virt.backup.tests.integration import traps_written, without_hypervisor
+from ansible_collections.virt.backup.tests.integration.nbd_fake import ALLOCATION, Disk, Manners, SparseContent
+from ansible_collections.virt.backup.tests.integration.trap_kit import (
+    CLUSTER,
+    GIB,
+    MIB,
+    NEW,
+    OLD,
+    Patch,
+    Trap,
+    copy,
+    disk_of,
+    shows,
 )
 
-MIB = 1024 * 1024
-GIB = 1024 * MIB
-CLUSTER = 65536
-COMMON = Manners()
-OLD, NEW = b"\x11", b"\x22"
-
-Patch = pytest.MonkeyPatch
-
-
-class Trap(t.NamedTuple):
-    """``check`` raises if it meets the damage; ``naive`` makes the collection walk into the trap; ``damage`` is then told."""
-
-    name: str
-    check: t.Callable[[Path], None]
-    naive: t.Callable[[Patch], None]
-    damage: str
-
-
 lab_host = without_hypervisor.lab_host
-
-
-def disk_of(content: bytes, zero: list[tuple[int, int]], dirty: list[tuple[int, int]]) -> Disk:
-    return Disk(content, {ALLOCATION: zero, BITMAP: dirty})
-
-
-def copy(place: Path, disk: Disk, manners: Manners = COMMON, *, full: bool = False, **options: t.Any) -> FakeServer:
-    """Copy a disk to ``image.qcow2``: an increment on an image full of old data, or all of it."""
-    image = ImageRequest("", str(place / "image.qcow2"))
-    if not full:
-        base = nbd.create(place / "base.qcow2", len(disk.content))
-        nbd.qemu_io(base, f"write -q -P 0x11 0 {len(disk.content)}")
-        image = ImageRequest("", str(place / "image.qcow2"), bitmap="b", backing_file="base.qcow2")
-    with FakeServer(place, disk, manners) as fake:
-        asked = ImageRequest(**{**vars(image), "uri": fake.server.uri()})
-        extract(ExtractRequest(images=(asked,), **options), check=False)
-    return fake
-
-
-def shows(place: Path, content: bytes) -> None:
-    (place / "plain.raw").write_bytes(content)
-    told = nbd.run("qemu-img", "compare", "-f", "qcow2", "-F", "raw", place / "image.qcow2", place / "plain.raw")
-    assert told == "Images are identical.\n", told
 
 
 def zeroed(place: Path) -> None:
@@ -97,33 +64,6 @@ def zeroed(place: Path) -> None:
 
 def leave_zeroes_out(patch: Patch) -> None:
     patch.setattr(Qcow2File, "zero", lambda *_args: None)
-
-
-def zeroed_through_qemu(place: Path) -> None:
-    """The same, where QEMU writes the image: it knows no backing image there, so a trimmed cluster is one it forgets."""
-    base = nbd.create(place / "base.qcow2", MIB)
-    nbd.qemu_io(base, f"write -q -P 0x11 0 {MIB}")
-    fd = os.open(place / "image.qcow2", os.O_RDWR | os.O_CREAT)
-    end = QemuFile(fd, MIB, "base.qcow2", "qcow2", Means("none", None, 10.0, threading.Event()))
-    try:
-        end.write(0, memoryview(bytearray(NEW * CLUSTER)))
-        end.zero(CLUSTER, 2 * CLUSTER)
-        end.settled(MIB)
-        end.finish()
-    finally:
-        end.close()
-        os.close(fd)
-    nbd.run("qemu-img", "check", "-q", place / "image.qcow2")  # says nothing of this fault
-    shows(place, NEW * CLUSTER + bytes(CLUSTER) + OLD * (MIB - 2 * CLUSTER))
-
-
-def trim_for_zero(patch: Patch) -> None:
-    def zero(self: t.Any, offset: int, length: int) -> None:
-        cookie = self._nbd.aio_trim(length, offset)
-        while not self._nbd.aio_command_completed(cookie):
-            self._nbd.poll(1000)
-
-    patch.setattr(_nbd.Target, "zero", zero)
 
 
 def odd_size(place: Path) -> None:
@@ -287,6 +227,13 @@ def pieces_of_clusters(place: Path) -> None:
     shows(place, bytes(content))
 
 
+def pieces_through_qemu(place: Path) -> None:
+    """The same, where QEMU writes the image: it knows no backing image there, and would fill the cluster with zeroes."""
+    with Patch.context() as patch:
+        patch.setitem(registry.ENDS, (Place.FILE, "qcow2"), registry.qemu)
+        pieces_of_clusters(place)
+
+
 def large_blocks(place: Path) -> None:
     """The same, served by who refuses requests that are no multiple of 4 KiB."""
     content = bytearray(OLD * MIB)
@@ -383,7 +330,7 @@ def write_through(patch: Patch) -> None:
 
 TRAPS = (
     Trap("zero-left-out", zeroed, leave_zeroes_out, "Content mismatch at offset 0"),
-    Trap("trim-for-zero", zeroed_through_qemu, trim_for_zero, "Content mismatch at offset 65536"),
+    *traps_written.TRIMMED,
     Trap("size-rounded-down", odd_size, round_sizes_down, "mismatch at offset 1048576"),
     Trap("extent-longer-than-asked", overshoot, take_extents_as_told, "Leaked cluster"),
     Trap("contexts-of-two-lengths", two_speeds, advance_by_the_longest, "Content mismatch"),
@@ -392,12 +339,19 @@ TRAPS = (
     Trap("second-client-waits-for-ever", lone_client, connect_again_in_any_case, r"assert \d == 1"),
     Trap("unfinished-file-is-an-image", unfinished, write_the_header_first, "DID NOT RAISE"),
     Trap("piece-of-a-cluster", pieces_of_clusters, read_what_is_dirty_and_no_more, "Content mismatch at offset 65536"),
+    Trap(
+        "piece-of-a-cluster-in-qemu",
+        pieces_through_qemu,
+        read_what_is_dirty_and_no_more,
+        "Content mismatch at offset 65536",
+    ),
     Trap("minimum-block-size", large_blocks, read_what_is_dirty_and_no_more, "unaligned"),
     Trap("beyond-32-bits", beyond_32_bits, ask_for_all_at_once, "request too large"),
     Trap("library-missing", without_the_library, take_the_library_for_granted, "has no attribute 'NBD'"),
     Trap("listing-takes-minutes", beyond_32_bits, ask_for_a_block_at_a_time, r"assert \d+ < 20"),
     Trap("one-request-at-a-time", several_at_a_time, read_over_one_connection, "assert 1 > 1"),
     Trap("sync-after-each-write", few_syncs, write_through, r"assert \d+ <= 8"),
+    *traps_written.TRAPS,
 )
 
 
