@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import typing as t
 
@@ -41,6 +42,49 @@ def start(name: str, text: str, argument: str, ready: t.Callable[[], bool], seco
     while not ready():
         if time.monotonic() > deadline:
             raise BackupError(f"The process {name}, which is to outlive this one, did not start; nothing was begun.")
+        time.sleep(_POLL_SECONDS)
+
+
+def keep(name: str, command: t.Sequence[str], fds: tuple[int, ...], ready: t.Callable[[], bool], seconds: float) -> int:
+    """Start another program, which inherits ``fds``; return its process id when it is ``ready``.
+
+    Where systemd runs it gets a scope of its own, as units inherit nothing. What it makes is its user's alone.
+
+    :raises BackupError: it ended, with what it said, or was not ready in time, and was ended then.
+    """
+    scope = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}", "--"]
+    scoped = os.path.isdir(SYSTEMD) and shutil.which(scope[0]) and _run([*scope[:-2], "--", "true"])
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*(scope if scoped else ()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            pass_fds=fds,
+            start_new_session=True,
+            cwd="/",
+            umask=0o077,
+        )
+        try:
+            _await(process, name, ready, seconds)
+        except BaseException as error:
+            process.kill()
+            process.wait()
+            said.seek(0)
+            words = " ".join(said.read().decode(errors="replace").split())
+            if isinstance(error, BackupError) and words:
+                error.message += f" It said: {words.rstrip('.')}."
+            raise
+    return process.pid
+
+
+def _await(process: subprocess.Popen[bytes], name: str, ready: t.Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if process.poll() is not None:
+            raise BackupError(f"The process {name} did not start.")
+        if time.monotonic() > deadline:
+            raise BackupError(f"The process {name} did not start within {seconds:g} seconds.")
         time.sleep(_POLL_SECONDS)
 
 

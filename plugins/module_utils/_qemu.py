@@ -324,9 +324,10 @@ def storage_daemon(
 ) -> Iterator[tuple[list[str], tuple[int, ...]]]:
     """Yield the command that serves chains for reading on one socket, and the files that it must inherit.
 
-    It goes into the background by itself, once it serves. Nothing of the images is locked and nothing written.
+    It writes ``pid_file`` when all exports are there and removes it when it ends in order. Nothing of the images is
+    locked and nothing written.
     """
-    words = ["--daemonize", "--pidfile", pid_file]
+    words = ["--pidfile", pid_file]
     with _secret(encryption) as (secret, fds):
         for number, export in enumerate(exports):
             node = _chain(export.paths, encryption if export.encrypted else None)

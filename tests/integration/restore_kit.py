@@ -82,8 +82,9 @@ def holds(point: Point, disk: str, path: pathlib.Path | str, image_format: str) 
 
 def backup_encrypted(protection: Protection) -> Point:
     """Make a restore point of encrypted images, which nobody compares here."""
-    run = protection.stage(encryption="luks")
+    encryption = {**SECRET, "iter_time": 10}
+    run = protection.stage(encryption=encryption)
     protection.begin(run)
-    protection.copy(run, encryption={**SECRET, "iter_time": 10})
+    protection.copy(run, encryption=encryption)
     protection.stop()
     return protection.publish(run)

@@ -95,7 +95,7 @@ def find_point(request: PointRequest) -> FoundPoint:
     return FoundPoint(repository, uuid, catalog, choose_point(catalog, request.id, before))
 
 
-def check_names(found: FoundPoint, names: Sequence[str]) -> None:
+def check_names(found: FoundPoint, names: Sequence[str], called: str = "disks[{index}].name") -> None:
     """Refuse disks that the restore point does not have, one that is named twice, and none at all."""
     manifest = found.point.manifest
     if not names:
@@ -107,9 +107,9 @@ def check_names(found: FoundPoint, names: Sequence[str]) -> None:
             known = ", ".join(disk.name for disk in manifest.disks) or "none"
             why = f" ({skipped})" if skipped else ""
             problem = f"is no disk of the restore point {manifest.id}{why}, which has {known}"
-            raise InputError(f"disks[{index}].name", name, problem, "name one of these, or another restore point")
+            raise InputError(called.format(index=index), name, problem, "name one of these, or another restore point")
         if name in names[:index]:
-            raise InputError(f"disks[{index}].name", name, "is given twice", "name each disk once")
+            raise InputError(called.format(index=index), name, "is given twice", "name each disk once")
 
 
 def stored_disks(found: FoundPoint, names: Sequence[str]) -> list[StoredDisk]:
