@@ -132,7 +132,6 @@ class Connection:
         try:
             if handle is not None and handle.aio_is_ready() and not handle.aio_in_flight():
                 handle.aio_disconnect()
-                handle.poll(_POLL_MS)
         except nbd.Error:
             pass
 

@@ -66,6 +66,7 @@ def out(tmp_path: Path) -> t.Iterator[Path]:
     folder = tmp_path / "out"
     folder.mkdir()
     nbd.create(folder / "base.qcow2", SIZE)
+    gc.collect()  # what an earlier test left would go in the middle of this one
     threads, files = running(), open_files()
     yield folder
     gc.collect()  # an error holds the frames it came through, and these the connections

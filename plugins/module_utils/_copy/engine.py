@@ -187,14 +187,20 @@ class Worker:
     def _probe(self, into: memoryview, offset: int) -> int:
         """Read a few clusters alone, which tells how long the way to the server is; return how much that was."""
         done = 0
-        while self._probes and not self._pace.near and done < len(into):
+        while done < len(into) and self._unsure():
             self._probes -= 1
             part = into[done : done + CLUSTER]
             began = self._pace.clock()
             self._reader.finish_read(self._reader.start_read(part, offset + done))
             self._pace.answered(self._pace.clock() - began)
             done += len(part)
+        if not done:
+            self._probes = 0
         return done
+
+    def _unsure(self) -> bool:
+        """Whether another probe could tell; each connection asks once at least, for one may have met a busy moment."""
+        return self._probes > 0 and not self._pace.near and (self._probes == PROBES or not self._pace.far)
 
     def _store(self, number: int, task: Task, block: bytearray) -> None:
         """Hand a block's clusters to the end and account for them."""

@@ -26,19 +26,22 @@ NEAR = 0.002
 """Seconds of a round trip below which no greater depth is tried: 4 connections with a block each still get 1.4 GiB/s.
 The fastest answer of all connections counts: a busy machine is no long way."""
 
+FAR = 0.02
+"""Seconds of a round trip above which a second probe tells nothing new, and the depth grows in larger steps."""
+
 PROBES = 3
-"""Small reads with which each connection begins, until one of them shows that the server is near."""
+"""Small reads with which each connection begins, until one of them shows that the server is near, or surely far."""
 
 SHORTEST = 0.1
 """Seconds over which a rate is measured at least; within less it is chance."""
 
 GAIN = 1.25
-"""How much faster a doubled depth must have been to be doubled again; on a link that is not full it is about 2."""
+"""How much faster a greater depth must have been to grow again; on a link that is not full it is 2 or more."""
 
-MOST_OF_AN_IMAGE = 24
+MOST_OF_AN_IMAGE = 32
 MOST_OF_A_CALL = 128
-"""Blocks in flight above the first of each worker: 24 MiB fill 1 Gbit/s at 190 ms. With 16 images a call stays below
-256 MiB in all."""
+"""Blocks in flight, of an image in all and of a call above the first of each worker. 1 Gbit/s and 100 ms need 12 full
+blocks, and on a disk of many small pieces a block is less than half full. A call of 16 images stays below 256 MiB."""
 
 
 def deeper(depth: int, most: int, round_trip: float, rate: float, rate_before: float) -> int:
@@ -48,7 +51,7 @@ def deeper(depth: int, most: int, round_trip: float, rate: float, rate_before: f
     """
     if round_trip < NEAR or rate < rate_before * GAIN:
         return depth
-    return max(depth, min(2 * depth, most))
+    return max(depth, min(depth * (4 if round_trip >= FAR else 2), most))
 
 
 class Budget:
@@ -100,6 +103,11 @@ class Pace:
     def near(self) -> bool:
         """Whether some answer came so fast that the way can't be long."""
         return self._round_trip < NEAR
+
+    @property
+    def far(self) -> bool:
+        """Whether all answers took so long that it can't be chance."""
+        return FAR <= self._round_trip < float("inf")
 
     def answered(self, seconds: float) -> None:
         """Learn how long a read took on a connection that had nothing else to do."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.crew import FirstError
+from ansible_collections.virt.backup.plugins.module_utils._copy.crowd import Crowd
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndError, EndUnfit, Means
 from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Job, Worker
-from ansible_collections.virt.backup.plugins.module_utils._copy.pace import DEPTH, LONE_DEPTH, Budget, Pace
+from ansible_collections.virt.backup.plugins.module_utils._copy.pace import LONE_DEPTH, Budget, Pace
 from ansible_collections.virt.backup.plugins.module_utils._copy.registry import open_end
 from ansible_collections.virt.backup.plugins.module_utils._copy.source import FullSource, IncrementalSource
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress
@@ -43,7 +45,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
 
 PATIENCE = 10.0
-"""Seconds to wait for a second connection before the first one does all the work."""
+"""Seconds to wait for any further connection before the first one does all the work."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,35 +212,16 @@ class Transfer:
         A server that lets only one client in gets one worker, which then shares ``first`` with the planning: both are
         in the same thread, because only whoever takes a task plans.
         """
-        second = self._connect_more(min(self._settings.timeout, PATIENCE)) if self._several(first) else None
-        workers = self._settings.connections if second else 1
-        pace = Pace(DEPTH if second else LONE_DEPTH, workers, self._settings.budget)
-        threads = [
-            threading.Thread(target=self._errors.guard, args=(self._extra_worker, job, pace), daemon=True)
-            for unused in range(workers - 1)
-        ]
-        for thread in threads:
-            thread.start()
-        worker = Worker(job, second or first, self._settings.limit, self._cancel, pace)
-        self._errors.guard(worker.run)
-        self._enough.set()
-        if second:
-            second.close()
-        for thread in threads:
-            thread.join()
+        settings = self._settings
+        crowd = Crowd(job, settings.connections, settings.limit, settings.budget, self._cancel)
+        patience = min(settings.timeout, PATIENCE)
+        connect = functools.partial(self._connect_more, settings.timeout)
+        if not (self._several(first) and crowd.work(connect, patience, self._errors, self._enough)):
+            pace = Pace(LONE_DEPTH, 1, settings.budget)
+            self._errors.guard(Worker(job, first, settings.limit, self._cancel, pace).run)
         self._errors.raise_first()
         if self._cancel.is_set():
             raise Cancelled("stopped because another part of the call failed")
-
-    def _extra_worker(self, job: Job, pace: Pace) -> None:
-        """Help, if the server lets us in: it may admit fewer clients than it says, and keep the others waiting."""
-        connection = self._connect_more(self._settings.timeout)
-        if connection is None:
-            return
-        try:
-            Worker(job, connection, self._settings.limit, self._cancel, pace).run()
-        finally:
-            connection.close()
 
     def _connect_more(self, patience: float, *contexts: str) -> Connection | None:
         """Return one more connection, or ``None`` if the server does not give us one before it is needed no longer.

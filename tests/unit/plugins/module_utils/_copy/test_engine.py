@@ -258,7 +258,7 @@ class FarReader(MemoryReader):
         super().finish_read(cookies)
 
 
-@pytest.mark.parametrize(("allowed", "most"), [(99, 24), (5, 6), (0, 1)])
+@pytest.mark.parametrize(("allowed", "most"), [(99, 32), (5, 6), (0, 1)])
 def test_far_readers_get_more_blocks_as_far_as_the_call_has_them(allowed: int, most: int) -> None:
     disk = disk_of("A" * 16 * 120)
     reader = FarReader(disk)

@@ -30,6 +30,7 @@ GBIT = 125_000_000.0
         (2, 6, 0.010, 8e8, 4e8, 4),  # it paid
         (2, 6, 0.010, 4.9e8, 4e8, 2),  # it did not: the link is full
         (4, 6, 0.100, 9e7, 5e7, 6),  # up to the most
+        (1, 8, 0.100, 9e7, 0.0, 4),  # surely far: in larger steps
         (6, 6, 0.100, 9e7, 5e7, 6),
         (4, 3, 0.100, 9e7, 0.0, 4),  # a depth that is beyond the most stays
     ],
@@ -39,27 +40,32 @@ def test_the_rule(depth: int, most: int, round_trip: float, rate: float, before:
 
 
 class Link:
-    """A link that delivers blocks: as many as are in flight each round trip, but never more than its bandwidth."""
+    """A link that delivers blocks: as many as are in flight each round trip, but never more than its bandwidth.
 
-    def __init__(self, round_trip: float, bandwidth: float, workers: int, depth: int) -> None:
+    ``filled`` is the data of each block, whose other clusters are holes.
+    """
+
+    def __init__(self, round_trip: float, bandwidth: float, workers: int, depth: int, filled: int = BLOCK) -> None:
         self.now = 0.0
+        self._filled = filled
         self.pace = Pace(depth, workers, clock=lambda: self.now)
         self._round_trip, self._bandwidth, self._workers = round_trip, bandwidth, workers
         self.pace.answered(round_trip)
 
     def rate(self) -> float:
-        return min(self.pace.depth * self._workers * BLOCK / self._round_trip, self._bandwidth)
+        return min(self.pace.depth * self._workers * self._filled / self._round_trip, self._bandwidth)
 
     def deliver(self, blocks: int) -> None:
         for _block in range(blocks):
-            self.now += BLOCK / self.rate()
-            self.pace.arrived(BLOCK)
+            self.now += self._filled / self.rate()
+            self.pace.arrived(self._filled)
 
 
 @pytest.mark.parametrize(("workers", "depth"), [(4, DEPTH), (2, DEPTH), (1, LONE_DEPTH)])
+@pytest.mark.parametrize("filled", [BLOCK, BLOCK * 7 // 16])
 @pytest.mark.parametrize("round_trip", [0.0001, 0.001, 0.010, 0.100])
-def test_a_gigabit_is_filled_at_every_distance(round_trip: float, workers: int, depth: int) -> None:
-    link = Link(round_trip, GBIT, workers, depth)
+def test_a_gigabit_is_filled_at_every_distance(round_trip: float, filled: int, workers: int, depth: int) -> None:
+    link = Link(round_trip, GBIT, workers, depth, filled)
     link.deliver(800)
     assert link.rate() >= 0.99 * GBIT
     assert link.pace.depth * workers <= MOST_OF_AN_IMAGE
@@ -84,6 +90,15 @@ def test_zeroes_say_nothing_about_the_link() -> None:
     for _block in range(100):
         pace.arrived(0)
     assert pace.depth == DEPTH
+
+
+def test_far_is_said_only_of_what_answered() -> None:
+    pace = Pace()
+    assert not pace.far
+    pace.answered(0.05)
+    assert pace.far
+    pace.answered(0.01)
+    assert not pace.far
 
 
 def test_a_call_s_budget_is_shared_and_comes_back() -> None:
