@@ -424,3 +424,80 @@ def test_what_others_changed_since_is_told_and_replaced_only_if_asked(domains: D
     assert "no" in virsh("dominfo", domain.name).partition("Managed save:")[2].split()[0]
     assert restore(point, disk, state="running")["changed"]
     assert domain.state == "running"
+
+
+# Definitions of other kinds
+
+
+def test_the_xml_of_a_running_domain_can_be_defined(domains: Domains, workdir: pathlib.Path) -> None:
+    """A disk that was attached to the running domain only is in no definition, and comes back all the same."""
+    devices = (
+        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel><serial type='pty'/>"
+        "<graphics type='vnc' port='-1' autoport='yes'/><input type='tablet' bus='usb'/>"
+        "<controller type='virtio-serial'/><interface type='user'><model type='virtio'/></interface>"
+    )
+    domain = domains(Disk("vda", size=MIB), cdrom("sda"), devices=devices)
+    domain.attach(Disk("vdb", size=MIB), live_only=True)
+    before = definition(domain.name)
+    point = Protection(domain, workdir / "repository").backup()
+    assert "<domain type='qemu' id=" not in (point.path / "domain.xml").read_text(encoding="utf-8")
+    forget(domain)
+    disks = [restored_disk(point, name, domain.disks[name].image) for name in ("vda", "vdb")]
+    four_times(point, *disks, state="paused")
+    after = definition(domain.name)
+    assert [target.get("dev") for target in after.iterfind("devices/disk/target")] == ["vda", "vdb", "sda"]
+    for disk in after.findall("devices/disk"):
+        if disk.find("target").get("dev") == "vdb":
+            after.find("devices").remove(disk)
+    after.remove(after.find("metadata"))
+    assert sorted(lines(after)) == sorted(lines(before))  # libvirt sorts controllers in the order it adds them
+
+
+def lines(root: ElementTree.Element) -> t.Iterator[str]:
+    """Show a document in the one form that equal ones have, an element in each line."""
+    text = ElementTree.canonicalize(ElementTree.tostring(root, encoding="unicode"), strip_text=True)
+    yield from text.replace("><", ">\n<").splitlines()
+
+
+def test_disks_that_survived_go_on_with_increments(domains: Domains, workdir: pathlib.Path) -> None:
+    """Only libvirt's state was lost: the disks are where they were, with their bitmaps, and nothing was restored."""
+    domain = domains(Disk("vda", size=8 * MIB))
+    protection = Protection(domain, workdir / "repository")
+    domain.write("vda", 0, MIB)
+    point = protection.backup()
+    forget(domain)
+    restore(point, state="paused")
+    domain.write("vda", 0, 65536, 0x77)
+    assert protection.backup().levels == {"vda": "incremental"}
+
+
+@contextlib.contextmanager
+def pool(name: str, folder: pathlib.Path) -> t.Iterator[None]:
+    virsh("pool-create-as", name, "dir", "--target", folder)
+    try:
+        yield
+    finally:
+        virsh("pool-destroy", name)
+
+
+def test_volumes_and_network_disks(domains: Domains, workdir: pathlib.Path, undefined: list[str]) -> None:
+    """A disk may come back as a volume of a pool or as an NBD export; a volume is known by its path too."""
+    domain = domains(Disk("vda", size=8 * MIB))
+    domain.write("vda", 0, MIB)
+    point = Protection(domain, workdir / "repository").backup()
+    (workdir / "pool").mkdir()
+    restored_disk(point, "vda", workdir / "pool/v.qcow2")
+    undefined += [f"{domain.name}-{kind}" for kind in ("volume", "file", "nbd")]
+    volume: Result = {"name": "vda", "type": "volume", "source": "lab/v.qcow2"}
+    assert "this host has no storage pool lab (it has: none); restore its content" in kit.refusal(
+        "virt_restore", restore_point=str(point.path), disks=[volume], **{"as": undefined[0]}
+    )
+    with pool("lab", workdir / "pool"):
+        four_times(point, volume, state="paused", **{"as": undefined[0]})
+        sentence = refused(point, {"name": "vda", "source": str(workdir / "pool/v.qcow2")}, **{"as": undefined[1]})
+        assert f"is used by domain '{undefined[0]}' (disk vda)" in sentence
+        virsh("destroy", undefined[0])
+    served = domains(Disk("vda", size=8 * MIB, kind="nbd", image=None), start=False).disks["vda"]
+    uri = f"nbd+unix:///vda?socket={served.socket}"
+    made = four_times(point, {"name": "vda", "type": "network", "source": uri}, state="paused", **{"as": undefined[2]})
+    assert (made["disks"][0]["type"], virsh("domstate", undefined[2]).strip()) == ("network", "paused")

@@ -53,9 +53,9 @@ def _labels(root: Element) -> None:
 
 
 def _disks(root: Element) -> None:
+    """The chain of a disk goes too: it is that of the day of the backup, and libvirt reads the one there is now."""
     for disk in root.iterfind("devices/disk"):
-        running = disk.find("source[@index]") is not None or disk.find("backingStore/source[@index]") is not None
-        for tag in ("mirror", *(["backingStore"] if running else [])):
+        for tag in ("mirror", "backingStore"):
             for node in disk.findall(tag):
                 disk.remove(node)
         for node in disk.iter("source"):

@@ -30,6 +30,7 @@ if t.TYPE_CHECKING:
 
 _MEDIA = ("cdrom", "floppy")
 _CARD_SOURCES = {"network": ("network", "network"), "bridge": ("link", "bridge"), "direct": ("link", "dev")}
+_PATH_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir"}
 # Files of the host that a machine starts from.
 _BOOT_FILES = ("loader", "kernel", "initrd", "dtb", "shim")
 
@@ -103,7 +104,7 @@ def _place(node: Element, source: Element) -> tuple[str, str]:
     if kind == "nvme":
         address = source.find("address")
         return ("pci", _pci(address)) if address is not None else ("", "")
-    value = source.get({"file": "file", "block": "dev", "dir": "dir"}.get(kind, ""), "")
+    value = source.get(_PATH_ATTRIBUTES[kind], "") if kind in _PATH_ATTRIBUTES else ""
     return ("file", value) if value else ("", "")
 
 
