@@ -13,7 +13,8 @@ author: virt.backup contributors (@virt-backup)
 description:
   - Defines a domain from the XML that a restore point holds, and starts it if asked; as itself (the same name, UUID,
     MAC addresses, NVRAM and TPM), or as a copy under another name beside the original.
-  - The content of its disks is put in place before, by another module. This one is told where each disk is now.
+  - The content of its disks is put in place before, by M(virt.backup.restore_disks) or otherwise. This module is told
+    where each disk is now. Run it in check mode first, and nothing is restored in vain.
   - Everything is compared with the host first - machine type, processor, emulator, firmware, networks, bridges,
     storage pools, host devices, the names, UUIDs and paths that other domains have. What does not fit is told in one
     error that names all of it, and nothing is changed.
@@ -42,8 +43,28 @@ options:
     description:
       - Path of the restore point's directory, as M(virt.backup.restore_point_info) returns it. Its definition and state
         files are compared with their digests.
-      - Either this or O(xml) is required.
+      - One of O(restore_point), O(repository) and O(xml) is required.
     type: path
+  repository:
+    description:
+      - Absolute path of the repository on this host, to look for the restore point there.
+    type: path
+  domain_uuid:
+    description:
+      - With O(repository), UUID of the domain. Exactly one of O(domain_uuid) and O(domain_name) is required then.
+    type: str
+    default: ""
+  domain_name:
+    description:
+      - With O(repository), name of the domain, as its newest restore point has it.
+    type: str
+    default: ""
+  before:
+    description:
+      - With O(repository), a time in ISO 8601, in UTC unless it says otherwise. The restore point is the newest whose
+        run began before it.
+    type: str
+    default: ""
   xml:
     description:
       - The content of C(domain.xml), where the repository is on another host.
@@ -66,6 +87,7 @@ options:
         required: true
   id:
     description:
+      - With O(repository), id of the restore point, or V(latest), which it is without O(id) and O(before), too.
       - With O(xml), the id of the restore point, for the mark in the domain's metadata.
     type: str
     default: ""
@@ -200,7 +222,9 @@ notes:
   - The generation id of a machine that has one (C(genid)) is made anew, as its guest is to know that it came back.
   - Checkpoints that libvirt has of the domain stay. A restored disk has none of their bitmaps, and is another file than
     its last image was taken of, so that its next backup is full; the other disks go on with increments.
+  - Whether a domain starts with its host is no part of its definition, and is not restored.
 seealso:
+  - module: virt.backup.restore_disks
   - module: virt.backup.restore_point_info
 """
 
@@ -215,9 +239,11 @@ EXAMPLES = r"""
       lan: default
     state: running
 
-- name: Bring up a copy beside the original, without its network
+- name: Bring up a copy of yesterday beside the original, without its network
   virt.backup.virt_restore:
-    restore_point: /srv/backup/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11/20261123T021500Z-7f3a
+    repository: /srv/backup
+    domain_name: web
+    before: "2026-11-23T00:00:00Z"
     as: web-drill
     disks:
       - name: vda
@@ -366,9 +392,10 @@ MISSING = {"type": "str", "choices": ["fail", "remove"], "default": "fail"}
 
 def request_from(options: dict[str, t.Any]) -> DomainRequest:
     """Build the request from the module's options."""
+    given = {name: "" if value is None else value for name, value in options.items()}
     same: dict[str, t.Any] = {
-        name: "" if value is None else value
-        for name, value in options.items()
+        name: {str(old): str(new) for old, new in value.items()} if isinstance(value, dict) else value
+        for name, value in given.items()
         if name not in ("as", "disks", "state_files")
     }
     return DomainRequest(
@@ -385,6 +412,10 @@ def main() -> t.NoReturn:
         argument_spec={
             **libvirt_spec(),
             "restore_point": {"type": "path"},
+            "repository": {"type": "path"},
+            "domain_uuid": {"type": "str", "default": ""},
+            "domain_name": {"type": "str", "default": ""},
+            "before": {"type": "str", "default": ""},
             "xml": {"type": "str"},
             "state_files": {"type": "list", "elements": "dict", "options": FILE_SPEC, "default": []},
             "id": {"type": "str", "default": ""},
@@ -410,8 +441,8 @@ def main() -> t.NoReturn:
             "state": {"type": "str", "choices": ["restored", "paused", "running"], "default": "restored"},
             "overwrite": {"type": "bool", "default": False},
         },
-        required_one_of=[("restore_point", "xml")],
-        mutually_exclusive=[("restore_point", "xml")],
+        required_one_of=[("restore_point", "repository", "xml")],
+        mutually_exclusive=[("restore_point", "repository", "xml")],
         supports_check_mode=True,
     )
     run_module(module, lambda: restore_domain(request_from(module.params), check=module.check_mode))

@@ -260,12 +260,18 @@ def test_a_network_that_is_mapped_and_one_that_sleeps(
     domain = domains.describe(Disk("vda", size=MIB), devices=devices)
     undefined.append(domain.name)
     disk = {"name": "vda", "source": str(domain.disks["vda"].image)}
-    options: Result = {"xml": domain.xml(), "disks": [disk], "networks": {"lan": "vbr-lan"}}
+    mac = "52:54:00:00:00:77"
+    card = f"<interface type='user'><mac address='{mac}'/></interface>"
+    other = domains(Disk("vda", size=MIB), devices=card, start=False)
+    xml = domain.xml().replace("<source network='lan'/>", f"<mac address='{mac}'/><source network='lan'/>")
+    options: Result = {"xml": xml, "disks": [disk], "networks": {"lan": "vbr-lan"}}
     with network("vbr-lan", active=False):
         assert "network vbr-lan is not active; start it" in kit.refusal("virt_restore", **options, state="paused")
         assert not domain.exists()
-        (warning,) = kit.run("virt_restore", **options)["warnings"]
-        assert "is on a network: network vbr-lan is not active; start it." in warning
+        assert kit.run("virt_restore", **options)["warnings"] == [
+            f"network card {mac} is on a network: network vbr-lan is not active; start it.",
+            f"Network card {mac} has the address of one of domain '{other.name}': keep them in different networks.",
+        ]
     assert definition(domain.name).find("devices/interface/source").get("network") == "vbr-lan"
 
 
@@ -387,6 +393,34 @@ def test_a_damaged_restore_point_and_one_in_the_making_are_refused(domains: Doma
     assert f"{point.path}/domain.xml is missing; bring it back" in refused(point)
     staging = str(point.path) + ".staging"
     assert "is not the directory of a published" in kit.refusal("virt_restore", restore_point=staging)
+
+
+def test_a_restore_point_is_found_in_its_repository(domains: Domains, workdir: pathlib.Path) -> None:
+    domain = domains(Disk("vda", size=MIB))
+    protection = Protection(domain, workdir / "repository")
+    first, second = protection.backup(), protection.backup()
+    place: Result = {"repository": str(protection.repository), "check": True, "as": "copy", "missing_disks": "remove"}
+    for options, point in (
+        ({"domain_name": domain.name}, second),
+        ({"domain_uuid": domain.uuid, "id": "latest"}, second),
+        ({"domain_uuid": domain.uuid, "id": first.id}, first),
+        ({"domain_name": domain.name, "before": second.manifest["created"]}, first),
+    ):
+        assert kit.run("virt_restore", **place, **options)["restore_point"] == point.id
+    for options, words in (
+        ({}, "holds many domains; give exactly one of domain_uuid and domain_name"),
+        ({"domain_name": "nobody"}, "has no restore point in this repository"),
+        ({"domain_name": domain.name, "before": "soon"}, "before: 'soon' is no time in ISO 8601"),
+        (
+            {"domain_name": domain.name, "state_files": [{"name": "nvram", "path": "/n"}]},
+            "means nothing with repository",
+        ),
+        ({"domain_name": domain.name, "as": domain.name}, "is the name of the original; leave it out"),
+        ({"domain_name": domain.name, "as": "a/b"}, "is no name for a domain"),
+        ({"domain_name": domain.name, "networks": {"lan": ""}}, "networks: '' is empty; give the name on this host"),
+        ({"domain_name": domain.name, "disks": [{"name": "vda", "source": "a"}]}, "is a relative path"),
+    ):
+        assert words in kit.refusal("virt_restore", **{**place, **options})
 
 
 def test_files_that_were_brought_here(domains: Domains, workdir: pathlib.Path) -> None:

@@ -28,6 +28,10 @@ class DomainRequest:
 
     uri: str
     restore_point: str = ""
+    repository: str = ""
+    domain_uuid: str = ""
+    domain_name: str = ""
+    before: str = ""
     xml: str = ""
     state_files: tuple[tuple[str, str], ...] = ()
     id: str = ""
@@ -55,6 +59,14 @@ class DomainRequest:
         return {name: getattr(self, name) for name in ("missing_disks", "missing_networks", "missing_devices")}
 
 
+# What each way to name the restore point has a use for.
+_USED = {
+    "restore_point": frozenset[str](),
+    "repository": frozenset({"domain_uuid", "domain_name", "before", "id"}),
+    "xml": frozenset({"state_files", "id"}),
+}
+
+
 def check_request(request: DomainRequest) -> None:
     """Refuse what can't be meant. Raises :class:`InputError`."""
     check_given("uri", request.uri, "a connection URI such as qemu:///system")
@@ -62,10 +74,23 @@ def check_request(request: DomainRequest) -> None:
         check_printable("as" if name == "new_name" else name, getattr(request, name))
     if request.new_name and (not _NAME.fullmatch(request.new_name) or request.new_name in (".", "..")):
         raise InputError("as", request.new_name, "is no name for a domain", "leave slashes and control characters out")
-    if request.restore_point and (request.state_files or request.id):
-        given = "state_files" if request.state_files else "id"
-        raise InputError(given, getattr(request, given), "is for xml", "a restore_point says it itself; leave it out")
+    _check_origin(request)
+    for name in ("networks", "bridges", "interfaces", "pools"):
+        for new in getattr(request, name).values():
+            check_given(name, new, "the name on this host")
     for disk in request.disks:
         check_given("disks", disk.source, f"where disk {disk.name} is now")
         if disk.type in ("file", "block") and not disk.source.startswith("/"):
             raise InputError("disks", disk.source, "is a relative path", "give an absolute path")
+
+
+def _check_origin(request: DomainRequest) -> None:
+    origin = next((name for name in _USED if getattr(request, name)), "xml")
+    for name in sorted(frozenset().union(*_USED.values()) - _USED[origin]):
+        if getattr(request, name):
+            raise InputError(name, getattr(request, name), f"means nothing with {origin}", "leave it out")
+    if origin == "xml":
+        check_given("xml", request.xml.strip().partition("\n")[0], "the content of domain.xml")
+    if origin == "repository" and bool(request.domain_uuid) == bool(request.domain_name):
+        remedy = "give exactly one of domain_uuid and domain_name"
+        raise InputError("repository", request.repository, "holds many domains", remedy)

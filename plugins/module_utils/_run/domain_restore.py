@@ -31,7 +31,9 @@ from ansible_collections.virt.backup.plugins.module_utils._run.domain_request im
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_source import from_content, from_restore_point
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import absent_state, placements
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
+from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import PointRequest, find_point
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition import without_passwords
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition_needs import macs_of
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import (
     Record,
     read_record,
@@ -88,11 +90,16 @@ def restore_domain(request: DomainRequest, *, check: bool) -> Outcome:
 def _source(request: DomainRequest) -> Source:
     if request.restore_point:
         return from_restore_point(request.restore_point)
+    if request.repository:
+        names = ("repository", "domain_uuid", "domain_name", "id", "before")
+        found = find_point(PointRequest(**{name: getattr(request, name) for name in names}))
+        return from_restore_point(found.point.path)
     return from_content(request.xml, request.state_files, request.id)
 
 
 def _look(hypervisor: Hypervisor, request: DomainRequest, source: Source) -> Scene:
-    original, host = parse_asked(source.xml), parse_host(hypervisor.capabilities())
+    stored = without_record(source.xml)
+    original, host = parse_asked(stored), parse_host(hypervisor.capabilities())
     everybody, copy = neighbours(hypervisor), None
     if request.new_name:
         if request.new_name == original.name:
@@ -105,7 +112,7 @@ def _look(hypervisor: Hypervisor, request: DomainRequest, source: Source) -> Sce
     return Scene(
         source=source,
         host=host,
-        draft=draft_of(request, source.xml, original, copy, host),
+        draft=draft_of(request, stored, original, copy, host),
         who=who,
         others=tuple(other for other in everybody if other.uuid != who.uuid),
         existing=hypervisor.domain(who.uuid) if found else None,
@@ -161,7 +168,12 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
     if problems:
         raise _refused(scene, problems)
     before = "" if scene.existing is None else without_record(scene.existing.definition(secure=False))
-    warnings = [*fitted.warnings, *absent_state(domain, placed), *_left_behind(scene)]
+    warnings = [
+        *fitted.warnings,
+        *absent_state(domain, placed),
+        *_left_behind(scene),
+        *_shared_addresses(scene, fitted.xml),
+    ]
     state = {"restored": "shutoff"}.get(request.state, request.state)
     if not check:
         plan = Plan(fitted.xml, scene.record, placed, scene.existing, request.state)
@@ -220,3 +232,13 @@ def _left_behind(scene: Scene) -> list[str]:
     if names:
         found.append(f"Snapshots of the domain ({', '.join(names)}) belong to its old disks; delete their metadata.")
     return found
+
+
+def _shared_addresses(scene: Scene, xml: str) -> list[str]:
+    """Return the network cards whose address another domain of the host has: legal, and in one network fatal."""
+    return [
+        f"Network card {mac} has the address of one of domain '{other.name}': keep them in different networks."
+        for mac in macs_of(xml)
+        for other in scene.others
+        if mac in other.macs
+    ]

@@ -20,6 +20,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.definition impo
     Claim,
     Need,
 )
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_places import card_words
 from ansible_collections.virt.backup.plugins.module_utils._xml.tree import parse, serialise, text_of
 
@@ -183,8 +184,18 @@ def _exclusive(part: str, address: Element | None, words: str, copy: bool, group
 
 def _pci(address: Element) -> str:
     """Return the name of the device below /sys/bus/pci/devices; libvirt writes the numbers in hexadecimal."""
-    domain, bus, slot, function = (int(address.get(key, "0"), 0) for key in ("domain", "bus", "slot", "function"))
+    domain, bus, slot, function = (_number(address, key) for key in ("domain", "bus", "slot", "function"))
     return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def _number(node: Element, attribute: str) -> int:
+    text = node.get(attribute, "0")
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise BackupError(
+            f"The stored definition has {attribute}={text!r} in <{node.tag}>, which is no number."
+        ) from None
 
 
 def _host_devices(root: Element, copy: bool) -> Iterator[Need]:
@@ -195,7 +206,7 @@ def _host_devices(root: Element, copy: bool) -> Iterator[Need]:
         words = f"the passed-through {node.get('type', '')} device"
         vendor, product, address = source.find("vendor"), source.find("product"), source.find("address")
         if not copy and node.get("type") == "usb" and vendor is not None and product is not None:
-            value = f"{int(vendor.get('id', '0'), 0):04x}:{int(product.get('id', '0'), 0):04x}"
+            value = f"{_number(vendor, 'id'):04x}:{_number(product, 'id'):04x}"
             yield Need(part, "usb", value, words, DEVICES)
         elif not copy and node.get("type") == "mdev" and address is not None:
             yield Need(part, "mdev", address.get("uuid", ""), words, DEVICES)

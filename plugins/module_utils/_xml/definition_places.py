@@ -103,7 +103,12 @@ def source_element(disk: NewDisk) -> Element:
 
 def _network_source(disk: NewDisk) -> Element:
     """Read ``protocol://host:port/name``, or the form of a UNIX socket: ``protocol+unix:///name?socket=path``."""
-    url = urllib.parse.urlsplit(disk.source)
+    try:
+        url = urllib.parse.urlsplit(disk.source)
+        port = url.port
+    except ValueError as error:
+        remedy = "give protocol://host:port/name"
+        raise InputError("disks", disk.source, f"is no URI of a network disk ({error})", remedy) from error
     protocol, _plus, transport = url.scheme.partition("+")
     name = urllib.parse.unquote(url.path.lstrip("/"))
     tls = {"tls": "yes"} if protocol == "nbds" else {}
@@ -112,7 +117,7 @@ def _network_source(disk: NewDisk) -> Element:
         socket = urllib.parse.parse_qs(url.query).get("socket", [""])[0]
         child(source, "host", transport="unix", socket=socket)
     elif url.hostname:
-        child(source, "host", name=url.hostname, **({"port": str(url.port)} if url.port else {}))
+        child(source, "host", name=url.hostname, **({"port": str(port)} if port else {}))
     if not protocol or not len(source) or not name:
         raise InputError("disks", disk.source, "is no URI of a network disk", "give protocol://host:port/name")
     return source
