@@ -26,6 +26,7 @@ import typing as t
 import urllib.parse
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, ToolError
+from ansible_collections.virt.backup.plugins.module_utils._model.text import shown
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -410,7 +411,7 @@ def _run(program: str, *arguments: str, fds: tuple[int, ...] = ()) -> str:
     if done.returncode:
         words = _one_line(program, done.stderr or done.stdout)
         raise ToolError(f"{program} {arguments[0]} failed with status {done.returncode}: {words or 'no message'}.")
-    return done.stdout.decode()
+    return done.stdout.decode(errors="replace")
 
 
 def _program(name: str) -> str:
@@ -426,4 +427,4 @@ def _environment() -> dict[str, str]:
 
 
 def _one_line(program: str, complaint: bytes) -> str:
-    return " ".join(complaint.decode(errors="replace").split()).removeprefix(f"{program}: ").rstrip(".")
+    return shown(" ".join(complaint.decode(errors="replace").split())).removeprefix(f"{program}: ").rstrip(".")

@@ -12,9 +12,9 @@ import ipaddress
 import posixpath
 import re
 import typing as t
-import unicodedata
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
+from ansible_collections.virt.backup.plugins.module_utils._model.text import is_printable
 
 # domaincheckpoint.rng of libvirt 9.0; the metadata file is <name>.xml, so the name ends at 255 - 4 bytes.
 _CHECKPOINT_NAME = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*\Z")
@@ -26,19 +26,6 @@ SOCKET_PATH_BYTES = 107
 
 # The pattern dnsName of libvirt's basictypes.rng.
 _DNS_NAME = re.compile(r"[a-zA-Z0-9.-]+\Z")
-
-# Control characters, line and paragraph separators, and surrogates: bytes that were never UTF-8.
-_UNPRINTABLE = ("Cc", "Zl", "Zp", "Cs")
-
-
-def is_printable(text: str) -> bool:
-    """Whether the text is one line that can be shown, and stand in XML and JSON. No other place defines it."""
-    return all(map(_is_printable, text))
-
-
-def _is_printable(character: str) -> bool:
-    """Whether it may stand in a line of text; XML has no place for the last two code points of the basic plane."""
-    return unicodedata.category(character) not in _UNPRINTABLE and character not in "\ufffe\uffff"
 
 
 def listed(value: str | t.Sequence[str]) -> list[str]:

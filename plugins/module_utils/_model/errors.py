@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._model.text import shown
+
 
 class BackupError(Exception):
-    """A failure that is explained in one sentence.
+    """A failure that is explained in one sentence, which is one line whatever the names in it hold.
 
     ``details`` travels into the module's result beside ``msg``; ``notes`` are failures met while cleaning up, which
     are told beside the first error and never instead of it.
     """
 
     def __init__(self, message: str, **details: t.Any) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = shown(message)
+        super().__init__(self.message)
         self.details = details
         self.notes: list[str] = []
 

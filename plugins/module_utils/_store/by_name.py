@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 
-from ansible_collections.virt.backup.plugins.module_utils._decide.names import is_printable
 from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
+from ansible_collections.virt.backup.plugins.module_utils._model.text import is_printable
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     is_directory,
     make_directory,
@@ -45,6 +46,9 @@ def ensure_link(repository: str, domain_name: str, domain_uuid: str) -> bool:
     directory = os.path.join(repository, _DIRECTORY)
     with contextlib.suppress(FileExistsError):
         make_directory(directory)
+    if not is_directory(directory):
+        # A link made through one that leads elsewhere would be made there.
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
     path = os.path.join(directory, link_name(repository, domain_name, domain_uuid))
     target = os.path.join("..", domain_uuid)
     if os.path.islink(path) and os.readlink(path) == target:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import typing as t
 import urllib.parse
 
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob, JobDisk, Server
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
-from ansible_collections.virt.backup.plugins.module_utils._xml.tree import child, element, parse, serialise
+from ansible_collections.virt.backup.plugins.module_utils._model.text import quoted
+from ansible_collections.virt.backup.plugins.module_utils._xml.tree import child, element, number_of, parse, serialise
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._xml.tree import Element
@@ -65,7 +67,10 @@ def _disk(disk: JobDisk, mode: str) -> Element:
 
 
 def parse_backup(xml: str) -> BackupJob:
-    """Read the XML of a job, as generated here or as ``virDomainBackupGetXMLDesc`` resolved it."""
+    """Read the XML of a job, as generated here or as ``virDomainBackupGetXMLDesc`` resolved it.
+
+    :raises BackupError: it is no XML, or says what no job of libvirt can.
+    """
     root = parse(xml)
     top = (root.findtext("incremental") or "").strip()
     server = root.find("server")
@@ -81,7 +86,7 @@ def _parse_server(node: Element) -> Server:
         transport=node.get("transport", "tcp"),
         socket=node.get("socket", ""),
         name=node.get("name", ""),
-        port=int(node.get("port", "0")),
+        port=number_of("The port of the backup job", node.get("port", "0")),
         tls=node.get("tls") == "yes",
     )
 
@@ -91,7 +96,10 @@ def _parse_disk(node: Element, top: str) -> JobDisk:
     if node.get("backup", "yes") == "no":
         return JobDisk(name, participates=False)
     base = node.get("incremental", top)
-    level = Level(node.get("backupmode", "incremental" if base else "full"))
+    mode = node.get("backupmode", "incremental" if base else "full")
+    if mode not in [level.value for level in Level]:
+        raise BackupError(f"The backupmode of a disk in the backup job is {quoted(mode)}, which is none.")
+    level = Level(mode)
     storage = node.get("type", "file")
     path = node.find("scratch") if node.find("scratch") is not None else node.find("target")
     driver = node.find("driver")
@@ -102,7 +110,7 @@ def _parse_disk(node: Element, top: str) -> JobDisk:
         exportname=node.get("exportname", ""),
         exportbitmap=node.get("exportbitmap", ""),
         storage=storage,
-        path="" if path is None else path.get(_PATH_ATTRIBUTE[storage], ""),
+        path="" if path is None else path.get(_PATH_ATTRIBUTE.get(storage, "file"), ""),
         driver="qcow2" if driver is None else driver.get("type", "qcow2"),
     )
 

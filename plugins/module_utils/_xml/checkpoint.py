@@ -11,8 +11,14 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.checkpoint import Checkpoint, CheckpointDisk
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
-from ansible_collections.virt.backup.plugins.module_utils._xml.tree import child, element, parse, serialise, text_of
+from ansible_collections.virt.backup.plugins.module_utils._xml.tree import (
+    child,
+    element,
+    number_of,
+    parse,
+    serialise,
+    text_of,
+)
 
 
 def build_checkpoint(name: str, disks: t.Mapping[str, bool], description: str = "") -> str:
@@ -41,11 +47,15 @@ def parse_checkpoint(xml: str, *, measured: bool = False) -> Checkpoint:
     for node in root.iterfind("disks/disk"):
         size = node.get("size")
         bitmap = node.get("checkpoint", "bitmap") == "bitmap"
-        disks.append(CheckpointDisk(node.get("name", ""), bitmap, None if size is None else _number("size", size)))
+        disks.append(
+            CheckpointDisk(
+                node.get("name", ""), bitmap, None if size is None else number_of("The checkpoint's size", size)
+            )
+        )
     return Checkpoint(
         name=text_of(root, "name"),
         parent=text_of(root, "parent/name"),
-        creation_time=_number("creationTime", text_of(root, "creationTime") or "0"),
+        creation_time=number_of("The checkpoint's creationTime", text_of(root, "creationTime") or "0"),
         description=root.findtext("description") or "",
         disks=tuple(disks),
         measured=measured,
@@ -55,12 +65,6 @@ def parse_checkpoint(xml: str, *, measured: bool = False) -> Checkpoint:
 def domain_uuid(xml: str) -> str:
     """Return the UUID of the domain inside a checkpoint's XML, empty when it holds none."""
     return text_of(parse(xml), "domain/uuid").lower()
-
-
-def _number(what: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise BackupError(f"The checkpoint's {what} is {text!r}, which is no number.")
-    return int(text)
 
 
 def without_bitmaps(xml: str, lost: t.Collection[str]) -> str:

@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
 
 _AGENT = "devices/channel/target[@name='org.qemu.guest_agent.0']"
 
-_DAC_LABEL = re.compile(r"\+?([0-9]+):\+?([0-9]+)\Z")
+_DAC_LABEL = re.compile(r"\+?([0-9]{1,9}):\+?([0-9]{1,9})\Z")
 
 # The attribute of <source> that says where the bytes are, by the type of the disk.
 _SOURCE_ATTRIBUTE = {"file": "file", "block": "dev", "dir": "dir"}

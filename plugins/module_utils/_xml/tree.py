@@ -12,6 +12,7 @@ import functools
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+from ansible_collections.virt.backup.plugins.module_utils._model.text import brief, quoted
 
 HAS_LXML = True
 try:
@@ -44,7 +45,7 @@ def parse(text: str) -> Element:
     try:
         return etree.fromstring(text.encode(errors="surrogatepass"), parser)
     except etree.XMLSyntaxError as error:
-        raise BackupError(f"This is not well-formed XML: {' '.join(str(error.msg).split())}.") from error
+        raise BackupError(f"This is not well-formed XML: {brief(' '.join(str(error.msg).split()))}.") from error
 
 
 def element(tag: str, text: str | None = None, **attributes: str) -> Element:
@@ -67,6 +68,13 @@ def serialise(root: Element) -> str:
     return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 
+def number_of(what: str, text: str) -> int:
+    """Return a whole number that is not negative, or raise a :class:`BackupError`; ``what`` names it."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BackupError(f"{what} is {quoted(text)}, which is no number.")
+    return int(text)
+
+
 def text_of(parent: Element, path: str) -> str:
     """Return the stripped text below ``parent``, empty where the element is missing or empty."""
     return (parent.findtext(path) or "").strip()
@@ -83,4 +91,4 @@ def schema_complaint(document: str, schema_path: str) -> str:
     schema = _schema(schema_path)
     if schema.validate(parse(document)):
         return ""
-    return "; ".join(sorted({str(entry.message) for entry in schema.error_log}))
+    return "; ".join(sorted({" ".join(str(entry.message).split()) for entry in schema.error_log}))
