@@ -102,8 +102,8 @@ def choose_domains(
 
 
 def matches(name: str, patterns: list[str]) -> bool:
-    """Whether one of the patterns fits; upper and lower case differ, as they do for libvirt."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether one of the patterns fits, or is the name; upper and lower case differ, as they do for libvirt."""
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class FilterModule:

@@ -26,6 +26,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _HEADER = len(digest.MAGIC) + 8
+_LARGEST = 2**63 - 1
 
 
 class BadList(Exception):
@@ -62,6 +63,8 @@ def read_list(file: t.BinaryIO) -> Layer:
     if len(head) != _HEADER or not head.startswith(digest.MAGIC):
         raise BadList("is no list of digests")
     (size,) = struct.unpack_from(">Q", head, len(digest.MAGIC))
+    if size > _LARGEST:
+        raise BadList("is of a disk larger than any")
     return Layer(size, _records(file, size))
 
 

@@ -24,7 +24,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import qcow2_format as form
 from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file import open_data
-from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
+from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndUnfit, write_all
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, round_up
 
 if t.TYPE_CHECKING:
@@ -65,6 +65,10 @@ class Qcow2File:
     ) -> None:
         self._cluster = cluster
         self._table_span = cluster // form.ENTRY_BYTES * cluster
+        largest = form.MOST_L1_ENTRIES * self._table_span
+        if size > largest:
+            remedy = "use a larger cluster_size, or format raw"
+            raise EndUnfit(f"is to hold a disk of {size} bytes, and QEMU opens none above {largest}", remedy)
         self._fd = fd
         self._data = open_data(fd, direct=direct, grows=True)
         self._size = round_up(size, 512)

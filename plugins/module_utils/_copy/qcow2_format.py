@@ -15,6 +15,8 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extent import C
 REFCOUNT_ORDER = 4
 REFCOUNT_BYTES = 2
 ENTRY_BYTES = 8
+MOST_L1_ENTRIES = 32 * 1024 * 1024 // ENTRY_BYTES
+"""``QCOW_MAX_L1_SIZE`` of QEMU's block/qcow2.h."""
 
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
@@ -28,6 +30,21 @@ _HEADER_LENGTH = 112
 LONGEST_BACKING_NAME = 1023
 
 COMPRESSION_TYPES = {"zlib": 0, "zstd": 1}
+
+
+_MAGIC = b"QFI\xfb"
+_INCOMPATIBLE_EXTERNAL_DATA = 1 << 2
+_INCOMPATIBLE_FEATURES = struct.Struct(">Q")
+_FEATURES_OFFSET = 72
+HEAD_BYTES = _FEATURES_OFFSET + _INCOMPATIBLE_FEATURES.size
+
+
+def keeps_data_elsewhere(head: bytes) -> bool:
+    """Whether an image that begins like this names another file for its data, which QEMU would open and read."""
+    if len(head) < HEAD_BYTES or not head.startswith(_MAGIC) or int.from_bytes(head[4:8], "big") < 3:
+        return False
+    (features,) = _INCOMPATIBLE_FEATURES.unpack_from(head, _FEATURES_OFFSET)
+    return bool(features & _INCOMPATIBLE_EXTERNAL_DATA)
 
 
 def cluster_bits(cluster: int) -> int:
@@ -70,7 +87,7 @@ def header(
     kind = COMPRESSION_TYPES[compression]
     fixed = struct.pack(
         ">4sIQIIQIIQQIIQQQQIIB7x",
-        b"QFI\xfb",
+        _MAGIC,
         3,
         _HEADER_LENGTH + len(extensions) if backing else 0,
         len(backing),

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: this file may change without notice.
 
-"""The status file: how far a call is, for whoever watches it. Replaced as a whole, at most once a second."""
+"""The status file: how far a call is, for whoever watches it. Replaced as a whole, at most once a second; mode 0600."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ FORMAT = 1
 INTERVAL = 1.0
 RECENT = 10.0
 """Seconds over which the rate is taken: long enough to be calm, short enough to tell how it goes now."""
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 class Progress(t.NamedTuple):
@@ -66,8 +70,10 @@ class StatusFile:
         content = {"format": FORMAT, "updated": updated, **self._content(images)}
         folder, name = os.path.split(self._path)
         new = os.path.join(folder, f".{name}.{os.getpid()}.new")
+        with contextlib.suppress(OSError):
+            os.unlink(new)  # left by a process that had this number, or a link that somebody laid
         try:
-            with open(new, "w", encoding="utf-8") as file:
+            with open(new, "x", encoding="utf-8", opener=_for_us_alone) as file:
                 json.dump(content, file)
                 file.write("\n")
             os.replace(new, self._path)

@@ -159,7 +159,7 @@ def _full_due_days(facts: Facts) -> Verdict | None:
     if not limit or facts.full_from is None:
         return None
     age = facts.now - facts.full_from
-    if age < datetime.timedelta(days=limit):
+    if age.total_seconds() < limit * 86400:
         return None
     return Verdict(
         BaseReason.FULL_DUE_DAYS,

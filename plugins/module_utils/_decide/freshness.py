@@ -42,7 +42,7 @@ def freshness(disks: Sequence[DomainDisk], catalog: Catalog, max_age: int, now: 
     age = now - newest.manifest.created
     if age < datetime.timedelta(0):
         return Freshness(True, f"the newest restore point {newest.id} is from the future, so its age isn't known")
-    if age > datetime.timedelta(seconds=max_age):
+    if age.total_seconds() > max_age:
         return Freshness(
             True, f"the newest restore point {newest.id} is {_words(age)} old, more than {max_age} seconds"
         )

@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-import datetime
 import typing as t
 
 if t.TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterable, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog
@@ -65,4 +65,4 @@ def is_fresh(
     """
     if record is None or not record.good or not record.depth.covers(depth) or (secret and record.notes):
         return False
-    return datetime.timedelta(0) <= now - record.when < datetime.timedelta(seconds=max_age)
+    return 0 <= (now - record.when).total_seconds() < max_age

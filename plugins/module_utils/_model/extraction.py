@@ -15,8 +15,23 @@ from ansible_collections.virt.backup.plugins.module_utils._model.encryption impo
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
+from ansible_collections.virt.backup.plugins.module_utils._model.text import is_printable, quoted
 
 RECORD_FORMAT = 1
+
+_LARGEST = 2**63 - 1
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+
+
+def _check_field(name: str, kind: str, value: object) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless a record may say that; a manifest takes over what it says."""
+    if not isinstance(value, _KINDS[kind]) or isinstance(value, bool) is not (kind == "bool"):
+        raise TypeError(f"{name} has the wrong type ({type(value).__name__})")
+    if isinstance(value, str):
+        if not is_printable(value):
+            raise ValueError(f"{name} holds a newline or another control character")
+    elif not 0 <= t.cast(float, value) <= _LARGEST:
+        raise ValueError(f"{name} is out of range")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +95,12 @@ class Record:
     def from_dict(cls, data: dict[str, t.Any]) -> Record:
         """Return the record from plain data; raises ``KeyError``, ``TypeError`` or ``ValueError`` when it is none."""
         if data["record_format"] != RECORD_FORMAT:
-            raise ValueError(f"record_format is {data['record_format']!r}")
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(
-            **{name: value for name, value in data.items() if name in names and name != "level"},
-            level=Level(data["level"]),
-        )
+            raise ValueError(f"record_format is {quoted(data['record_format'])}")
+        kinds = {field.name: str(field.type) for field in dataclasses.fields(cls) if field.name != "level"}
+        fields = {name: value for name, value in data.items() if name in kinds}
+        for name, value in fields.items():
+            _check_field(name, kinds[name], value)
+        return cls(**fields, level=Level(data["level"]))
 
     def is_of(self, image: ImageRequest, export: str, written_to: str = "") -> bool:
         """Whether it describes just the image that is asked for: same moment, same export, same kind."""

@@ -57,7 +57,7 @@ def gather(
     refuse_newer(catalog)
     names = [checkpoint.name for checkpoint in seen.checkpoints]
     dead = _dead_runs(repository, catalog, paths)
-    sockets = _existing([run.socket for run in dead], stat.S_ISSOCK)
+    sockets = _existing([run.socket for run in dead if _is_ours(run.socket, handle.uuid)], stat.S_ISSOCK)
     scratch = [scratch_name(request.scratch_dir, handle.uuid, disk.name) for disk in seen.domain.disks]
     return Facts(
         catalog=catalog,
@@ -95,6 +95,11 @@ def _present(seen: Observation) -> list[PresentDisk]:
         PresentDisk(disk.name, DiskIdentity(disk.source, disk.serial, disk.virtual_size, disk.format, disk.inode))
         for disk in seen.domain.disks
     ]
+
+
+def _is_ours(socket: str, uuid: str) -> bool:
+    """Whether the name of a socket says that it was for this domain: a file that may be removed, whoever named it."""
+    return uuid in os.path.basename(socket)
 
 
 def _existing(paths: t.Iterable[str], kind: Callable[[int], bool]) -> tuple[str, ...]:

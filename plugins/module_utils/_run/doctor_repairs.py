@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.repair import RepairKind
+from ansible_collections.virt.backup.plugins.module_utils._model.text import quoted
 from ansible_collections.virt.backup.plugins.module_utils._run.checkpoint import delete_one
 from ansible_collections.virt.backup.plugins.module_utils._store import trash
 from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import (
@@ -63,6 +64,9 @@ def _redefine(handle: DomainHandle, repair: Repair, seen: Observation) -> str:
     libvirt validates all disks of a definition or none, so each is tried by itself first.
     """
     disks = [disk.name for disk in seen.domain.disks]
+    name = parse_checkpoint(repair.xml).name
+    if name != repair.subject:
+        return f"its stored definition is that of {quoted(name)}"
     fitting, _left_out = for_redefinition(repair.xml, disks, seen.checkpoints_by_name)
     tracked = [disk.name for disk in parse_checkpoint(fitting).disks if disk.bitmap]
     alive = tracked if not seen.active else [name for name in tracked if _is_alive(handle, repair, fitting, name)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import stat
 import typing as t
@@ -40,6 +39,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryptio
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest, Target, report
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_signals import noted_signals
+from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -169,9 +169,8 @@ def _describe(record: Record) -> str:
 def _read_record(path: str) -> Record | None:
     """Return the record, or ``None`` if there is none or it can't be understood: then nothing is known of the image."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return Record.from_dict(json.load(file))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Record.from_dict(read_json(path))
+    except (OSError, NotJson, ValueError, KeyError, TypeError):
         return None
 
 

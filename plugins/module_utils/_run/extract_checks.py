@@ -28,6 +28,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import I
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, CLUSTER_SIZES
 from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import check_backing_encryption
+from ansible_collections.virt.backup.plugins.module_utils._run.foreign_data import PROBLEM, is_led_elsewhere
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +109,9 @@ def export_name(index: int, uri: str, parameter_name: str = "uri") -> str:
         _check_socket_name(name, uri, query.get("socket", [""])[0])
     elif not parts.netloc:
         raise InputError(name, uri, "names no host", "write it like nbd://host:10809/vda")
-    return urllib.parse.unquote(parts.path[1:])
+    export = urllib.parse.unquote(parts.path[1:])
+    check_printable(name, export)
+    return export
 
 
 def check_socket(index: int, uri: str, parameter_name: str = "uri") -> None:
@@ -207,6 +210,8 @@ def check_backing(index: int, image: ImageRequest, encryption: Encryption | None
     if not os.path.isfile(path):
         remedy = "give a path that is absolute or counts from the folder of dest"
         raise InputError(name, given, f"is no file (looked for as {path!r})", remedy)
+    if image.backing_format == "qcow2" and is_led_elsewhere(path):
+        raise InputError(name, given, PROBLEM, "name an image that holds its own data, or take a full image")
     try:
         encrypted = _qemu.info(path, image.backing_format).encrypted
     except ToolError as error:
@@ -229,6 +234,7 @@ def _check_cluster_size(name: str, image: ImageRequest) -> None:
 
 
 def _check_socket_name(name: str, uri: str, path: str) -> None:
+    check_printable(name, path)
     if not path:
         raise InputError(name, uri, "names no socket", "write it like nbd+unix:///vda?socket=/run/x.sock")
     if not os.path.isabs(path):

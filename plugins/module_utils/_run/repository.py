@@ -136,11 +136,9 @@ def _rights(request: RepositoryRequest) -> _Rights:
 
 
 def _number(parameter: str, value: str, look_up: t.Callable[[str], int]) -> int:
-    if value.isdigit():
-        return int(value)
     try:
-        return look_up(value)
-    except KeyError:
+        return int(value) if value.isascii() and value.isdigit() and len(value) <= 10 else look_up(value)
+    except (KeyError, ValueError):  # the second is for what is no text to the C library
         raise InputError(parameter, value, "does not exist on this host", "create it, or give its number") from None
 
 

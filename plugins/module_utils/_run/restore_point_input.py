@@ -24,6 +24,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.base_plan impor
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import DiskIdentity, SkippedDisk
+from ansible_collections.virt.backup.plugins.module_utils._store.fields import LARGEST
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import checked_disk_name
 
 if t.TYPE_CHECKING:
@@ -48,9 +49,9 @@ def text(item: Raw, key: str, where: str, default: str | None = None) -> str:
 def number(item: Raw, key: str, where: str, default: int | None = None) -> int:
     """Return a whole number of an item that is not negative; templates may have made it a string."""
     value = item.get(key, default)
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
         raise InputError(f"{where}.{key}", value, "is not a whole number of bytes", "pass on what the module returned")
     return value
 

@@ -66,6 +66,8 @@ def publish(request: PresentRequest, *, check: bool) -> Outcome:
             raise InputError("id", request.id, problem, "begin with state staged")
         _check_token(paths, request)
         manifest = compose(repository, request, catalog, found.staging, found.path)
+        # Nothing is published that could not be read: what comes in through parameters and records is from elsewhere.
+        manifest_file.from_json(manifest_file.to_json(manifest), "the manifest to be written")
         if check:
             return _report(paths, catalog, found.staging, manifest, ())
         manifest = _with_stored(paths, request, manifest, found.path)

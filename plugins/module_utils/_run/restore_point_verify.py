@@ -17,6 +17,8 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.chain import c
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
 from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
+from ansible_collections.virt.backup.plugins.module_utils._model.text import shown
+from ansible_collections.virt.backup.plugins.module_utils._run.foreign_data import PROBLEM, is_led_elsewhere
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     NotJson,
     chunks_of,
@@ -55,7 +57,7 @@ def check_strays(directory: str, known: Iterable[str]) -> None:
     stray = sorted(name for name in os.listdir(directory) if name not in expected and not _REMNANT.fullmatch(name))
     if stray:
         raise StateError(
-            f"{directory} holds {', '.join(stray)}, which nobody named; list it under files, or remove it."
+            f"{directory} holds {', '.join(map(shown, stray))}, which nobody named; list it under files, or remove it."
         )
 
 
@@ -109,6 +111,8 @@ def check_digests(directory: str, disk: PlannedDisk, record: Record) -> str:
 
 
 def _check_header(path: str, disk: PlannedDisk, record: Record) -> None:
+    if is_led_elsewhere(path):
+        raise StateError(f"images: {path} {PROBLEM}; extract it again.")
     info = _qemu.info(path, "qcow2")
     if info.virtual_size != record.size:
         raise StateError(f"images: {path} is a disk of {info.virtual_size} bytes, its record says {record.size}.")

@@ -15,7 +15,9 @@ from ansible_collections.virt.backup.plugins.module_utils import _qemu
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import ToolError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
+from ansible_collections.virt.backup.plugins.module_utils._model.text import shown
 from ansible_collections.virt.backup.plugins.module_utils._model.verification import FileDamage
+from ansible_collections.virt.backup.plugins.module_utils._run.foreign_data import PROBLEM, is_led_elsewhere
 from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import MANIFEST
 from ansible_collections.virt.backup.plugins.module_utils._store.stored import damaged_files
@@ -76,12 +78,14 @@ def _verify_image(point: Point, disk: ManifestDisk, encryption: Encryption | Non
 
 def header_problem(path: str, point: Point, disk: ManifestDisk) -> str:
     """Return how the image contradicts its manifest and its record, empty when it doesn't."""
+    if is_led_elsewhere(path):
+        return f"{disk.image} {PROBLEM}, which no image of a repository does."
     info = _qemu.info(path, "qcow2")
     if info.data_file:
         return f"{disk.image} has its content in another file, {info.data_file}."
     backing = f"../{disk.parent}/{disk.image}" if disk.parent else ""
     if (info.backing_file, info.backing_format) != (backing, "qcow2" if backing else ""):
-        found, wanted = info.backing_file or "nothing", backing or "nothing"
+        found, wanted = shown(info.backing_file) or "nothing", backing or "nothing"
         return f"{disk.image} builds on {found} where the manifest says on {wanted}."
     size = _recorded_size(os.path.join(point.path, disk.record))
     if size and info.virtual_size != -(-size // 512) * 512:

@@ -17,6 +17,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog, FoundStaging, Point, Unreadable
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.text import quoted, shown
 from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
 from ansible_collections.virt.backup.plugins.module_utils._store.damage import read_damage
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, NewerFormat
@@ -25,6 +26,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
     MANIFEST,
     NEW,
     STAGING,
+    STAGING_FILE,
     TRASH,
     checkpoint_name,
     is_disk_name,
@@ -35,6 +37,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.staging_file im
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import Manifest, ManifestDisk
+    from ansible_collections.virt.backup.plugins.module_utils._model.staging import Staging
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
     from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import Repository
 
@@ -58,9 +61,12 @@ def read_manifest(repository: Repository, domain_uuid: str, path: str) -> Manife
     }
     for what, (found, wanted) in expected.items():
         if found != wanted:
-            raise BadFile(f"{file} belongs elsewhere: its {what} is {found!r} and not {wanted!r}.")
+            raise BadFile(f"{file} belongs elsewhere: its {what} is {quoted(found)} and not {wanted!r}.")
     for disk in manifest.disks:
         _check_names(file, disk)
+    for stored in (*manifest.files, *manifest.stored):
+        if not is_plain_name(stored.name):
+            raise BadFile(f"{file}: {quoted(stored.name)} is no name of a file that this repository writes.")
     return manifest
 
 
@@ -76,7 +82,7 @@ def _check_names(file: str, disk: ManifestDisk) -> None:
     }
     for field, fine in good.items():
         if not fine:
-            raise BadFile(f"{file}: the {field} of disk {disk.name!r} is not what this repository writes.")
+            raise BadFile(f"{file}: the {field} of disk {quoted(disk.name)} is not what this repository writes.")
 
 
 def _faults(path: str, manifest: Manifest) -> list[tuple[str, str]]:
@@ -109,9 +115,9 @@ def read_catalog(repository: Repository, domain_uuid: str) -> Catalog:
         if name == "lock" or name.startswith("lock."):
             continue
         if not is_id(base) or not is_directory(path):
-            strangers.append(path)
+            strangers.append(shown(path))
         elif suffix == STAGING:
-            stagings.append(_staging(paths, base))
+            stagings.append(_staging(repository, domain_uuid, paths, base))
         elif suffix:
             unfinished.append(path)
         else:
@@ -138,14 +144,32 @@ def _add_point(
         unreadable.append(Unreadable(os.path.basename(path), path, error.message))
 
 
-def _staging(paths: DomainPaths, identifier: str) -> FoundStaging:
+def _staging(repository: Repository, domain_uuid: str, paths: DomainPaths, identifier: str) -> FoundStaging:
     path = paths.staging(identifier)
     try:
-        return FoundStaging(identifier, path, read_staging(path))
+        staging = read_staging(path)
+        _check_staging(repository, domain_uuid, identifier, path, staging)
+        return FoundStaging(identifier, path, staging)
     except FileNotFoundError:
         return FoundStaging(identifier, path, None, f"{path} has no staging.json.")
     except StateError as error:
         return FoundStaging(identifier, path, None, error.message)
+
+
+def _check_staging(repository: Repository, domain_uuid: str, identifier: str, path: str, staging: Staging) -> None:
+    """Refuse a plan of another run, and one that leads elsewhere: what it names is removed when its run is dead."""
+    expected = {
+        "domain": (staging.domain_uuid, domain_uuid),
+        "id": (staging.id, identifier),
+        "checkpoint": (staging.checkpoint, checkpoint_name(repository.id, identifier)),
+    }
+    file = os.path.join(path, STAGING_FILE)
+    for what, (found, wanted) in expected.items():
+        if found != wanted:
+            raise BadFile(f"{file} belongs elsewhere: its {what} is {quoted(found)} and not {wanted!r}.")
+    for disk in staging.disks:
+        if not is_disk_name(disk.name) or not (not disk.base or is_id(disk.base)):
+            raise BadFile(f"{file}: the plan of disk {quoted(disk.name)} is not what this repository writes.")
 
 
 def refuse_newer(catalog: Catalog) -> None:

@@ -9,11 +9,20 @@
 from __future__ import annotations
 
 import datetime
+import enum
+import math
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.text import is_printable, quoted
 
 _MISSING: t.Any = object()
+
+LARGEST = 2**63 - 1
+"""What no size, count or number of seconds exceeds."""
+
+
+Kind = t.TypeVar("Kind", bound=enum.Enum)
 
 
 class BadFile(StateError):
@@ -43,17 +52,38 @@ class Fields:
             raise BadFile(f"{self._where}: '{name}' has the wrong type ({type(value).__name__}).")
         return value
 
+    def bad(self, name: str, problem: str) -> BadFile:
+        """Return the error of a field that says what it can't say."""
+        return BadFile(f"{self._where}: '{name}' {problem}.")
+
     def text(self, name: str, default: str = _MISSING) -> str:
-        """Return a string."""
-        return str(self._get(name, (str,), default))
+        """Return a string of one line: nothing else is ever written, and what is read here is shown to people."""
+        value = str(self._get(name, (str,), default))
+        if not is_printable(value):
+            raise self.bad(name, f"holds a newline or another control character ({quoted(value)})")
+        return value
+
+    def choice(self, name: str, kind: type[Kind], default: str = _MISSING) -> Kind:
+        """Return a member of an enumeration by its value."""
+        value = self.text(name, default)
+        try:
+            return kind(value)
+        except ValueError:
+            raise self.bad(name, f"is unknown ({quoted(value)})") from None
 
     def integer(self, name: str, default: int = _MISSING) -> int:
-        """Return a whole number."""
-        return int(self._get(name, (int,), default))
+        """Return a whole number that is not negative."""
+        value = int(self._get(name, (int,), default))
+        if not 0 <= value <= LARGEST:
+            raise self.bad(name, "is out of range")
+        return value
 
     def number(self, name: str, default: float = _MISSING) -> float:
-        """Return a number."""
-        return float(self._get(name, (int, float), default))
+        """Return a number that is not negative."""
+        value = self._get(name, (int, float), default)
+        if not (0 <= value <= LARGEST and math.isfinite(value)):
+            raise self.bad(name, "is out of range")
+        return float(value)
 
     def flag(self, name: str, default: bool = _MISSING) -> bool:
         """Return a boolean."""
@@ -64,7 +94,7 @@ class Fields:
         value = self.text(name)
         moment = parse_moment(value)
         if moment is None:
-            raise BadFile(f"{self._where}: '{name}' is no time ({value!r}).")
+            raise self.bad(name, f"is no time ({quoted(value)})")
         return moment
 
     def nested(self, name: str) -> Fields:
@@ -78,15 +108,15 @@ class Fields:
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of strings; a missing list is empty."""
         found = self._list(name)
-        if not all(isinstance(item, str) for item in found):
-            raise BadFile(f"{self._where}: '{name}' is no list of strings.")
+        if not all(isinstance(item, str) and is_printable(item) for item in found):
+            raise self.bad(name, "is no list of strings of one line")
         return tuple(found)
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
         """Return an object whose values are strings as sorted pairs."""
         found = self._get(name, (dict,), {})
-        if not all(isinstance(value, str) for value in found.values()):
-            raise BadFile(f"{self._where}: '{name}' has a value that is no string.")
+        if not all(isinstance(text, str) and is_printable(text) for pair in found.items() for text in pair):
+            raise self.bad(name, "has a value that is no string of one line")
         return tuple(sorted(found.items()))
 
     def has(self, name: str) -> bool:
@@ -104,7 +134,7 @@ class Fields:
                 f"{self._where} has format {version}, which a newer release of virt.backup wrote "
                 f"(this one knows up to {newest}); upgrade the collection."
             )
-        if version < 1:
+        if version == 0:
             raise BadFile(f"{self._where} has format {version}, which never existed.")
         return version
 
@@ -113,11 +143,11 @@ def parse_moment(value: str) -> datetime.datetime | None:
     """Return an ISO 8601 time as an aware one in UTC, or ``None``. Python before 3.11 doesn't read a trailing Z."""
     try:
         moment = datetime.datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith("Z") else value)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.timezone.utc)
+        return moment.astimezone(datetime.timezone.utc)
+    except (ValueError, OverflowError):  # the second is for a time that UTC would put before year 1 or after 9999
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
-    return moment.astimezone(datetime.timezone.utc)
 
 
 def show_moment(moment: datetime.datetime) -> str:

@@ -106,9 +106,10 @@ def read_json(path: str) -> dict[str, t.Any]:
         raise
     except OSError as error:
         raise NotJson(f"{path} can't be read: {error.strerror}.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotJson(f"{path} is not a regular file.")
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise NotJson(f"{path} is not a regular file.")
         try:
             data = json.loads(stream.read(_JSON_LIMIT))
         except (ValueError, RecursionError, OSError) as error:

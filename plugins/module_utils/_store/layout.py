@@ -36,6 +36,7 @@ _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 _TIME = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DISK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, VERIFIED, STATUS_FILE, SUMS})
 
 
@@ -51,13 +52,17 @@ def checked_path(parameter: str, value: str) -> str:
 
 def checked_uuid(parameter: str, value: str) -> str:
     """Return ``value`` as libvirt writes a UUID (lower case, with dashes), or raise :class:`InputError`."""
-    try:
-        canonical = str(uuid_module.UUID(value))
-    except ValueError:
-        canonical = ""
-    if not canonical or canonical != value.lower():
+    if not is_uuid(value.lower()):
         raise InputError(parameter, value, "is not a domain's UUID", "take it from 'virsh domuuid'")
-    return canonical
+    return value.lower()
+
+
+def is_uuid(value: str) -> bool:
+    """Whether ``value`` is a UUID as libvirt writes one."""
+    try:
+        return str(uuid_module.UUID(value)) == value
+    except ValueError:
+        return False
 
 
 def is_id(value: str) -> bool:
@@ -111,6 +116,11 @@ def is_disk_name(value: str) -> bool:
 def is_plain_name(value: str) -> bool:
     """Whether ``value`` is a file name without anything that leads elsewhere; empty is none."""
     return _FILE.fullmatch(value) is not None
+
+
+def is_token(value: str) -> bool:
+    """Whether ``value`` can be the token of a run: it becomes a part of file names."""
+    return _TOKEN.fullmatch(value) is not None
 
 
 def _time_of(identifier: str) -> datetime.datetime | None:

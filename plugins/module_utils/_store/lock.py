@@ -23,6 +23,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
@@ -37,6 +38,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     read_json,
     write_temporary,
 )
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import is_id, is_token
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +46,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
 
 FORMAT = 1
+LONGEST_LEASE = 30 * 86400
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -60,7 +63,9 @@ def guard(paths: DomainPaths) -> Iterator[None]:
     """Keep every other process out of the lock file for a moment."""
     descriptor = os.open(paths.guard, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        inherit(descriptor, paths.root)
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:  # another name of it would get the rights as well
+            inherit(descriptor, paths.root)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -89,6 +94,10 @@ def _read(path: str) -> LockRecord | None:
     except FileNotFoundError:
         return None
     fields.check_format(FORMAT)
+    if not is_token(fields.text("token")):
+        raise fields.bad("token", "is none that a run has")
+    if not 1 <= fields.integer("lease_seconds") <= LONGEST_LEASE:
+        raise fields.bad("lease_seconds", f"is not between a second and {LONGEST_LEASE}")
     return LockRecord(
         token=fields.text("token"),
         run=fields.text("run", ""),
@@ -138,7 +147,8 @@ def is_over(paths: DomainPaths, record: LockRecord, now: datetime.datetime) -> b
 
     The second happens when a run died between its commit and giving the lock back; after its commit it changes nothing.
     """
-    return lease_end(record, now) <= now or is_directory(paths.point(record.id))
+    # A removal and a repair have words for an id, and in a lock that somebody else wrote it may be a path.
+    return lease_end(record, now) <= now or (is_id(record.id) and is_directory(paths.point(record.id)))
 
 
 def acquire(paths: DomainPaths, record: LockRecord, now: datetime.datetime) -> LockRecord | None:
@@ -230,7 +240,8 @@ def _sweep(paths: DomainPaths) -> None:
     prefix, keep = os.path.basename(paths.lock) + ".", os.path.basename(paths.guard)
     for name in os.listdir(paths.root):
         if name.startswith(prefix) and name != keep:
-            os.unlink(os.path.join(paths.root, name))
+            with contextlib.suppress(IsADirectoryError):  # not ours
+                os.unlink(os.path.join(paths.root, name))
 
 
 def check_token(paths: DomainPaths, token: str) -> LockRecord:

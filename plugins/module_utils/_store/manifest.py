@@ -24,7 +24,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.restore_point i
     SkippedDisk,
     StoredFile,
 )
-from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, Fields, show_moment
+from ansible_collections.virt.backup.plugins.module_utils._store.fields import Fields, show_moment
 
 FORMAT = 1
 
@@ -65,15 +65,6 @@ def skipped_from_json(fields: Fields) -> SkippedDisk:
     return SkippedDisk(fields.text("name"), fields.text("reason", ""), identity)
 
 
-def level_from_json(fields: Fields) -> Level:
-    """Read a level."""
-    value = fields.text("level")
-    try:
-        return Level(value)
-    except ValueError:
-        raise BadFile(f"disk {fields.text('name', '?')} has the unknown level {value!r}.") from None
-
-
 def disk_to_json(disk: ManifestDisk) -> Json:
     """Return one disk's entry."""
     return {
@@ -101,7 +92,7 @@ def disk_from_json(fields: Fields) -> ManifestDisk:
     """Read one disk's entry."""
     return ManifestDisk(
         name=fields.text("name"),
-        level=level_from_json(fields),
+        level=fields.choice("level", Level),
         reason=fields.text("reason", ""),
         identity=identity_from_json(fields),
         chain=fields.text("chain"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
@@ -87,10 +88,15 @@ def settle(directory: str, names: Iterable[str]) -> None:
 
     A file that can't be synced is removed. The kernel tells of lost content once and calls the next sync good, so a
     second attempt would publish what may not be there.
+
+    :raises StateError: one has another name beside: rights and content of that would change with it.
     """
     for path in [os.path.join(directory, name) for name in names]:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                raise StateError(f"{path} is no regular file of its own; copy it anew.")
             inherit(descriptor, directory)
             _sync_or_remove(descriptor, path)
         finally:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import secrets
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._durable import is_there, sync_directory
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.text import quoted
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, Fields, show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     dump_json,
@@ -26,7 +28,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     read_json,
     write_temporary,
 )
-from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths, domain_paths
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths, domain_paths, is_uuid
 
 if t.TYPE_CHECKING:
     import datetime
@@ -36,6 +38,7 @@ NAME = "repository.json"
 BY_NAME = "by-name"
 _HARMLESS = frozenset({"lost+found"})
 _ID_LETTERS = frozenset("0123456789abcdef")
+_REMNANT = re.compile(rf"{re.escape(NAME)}\.[0-9a-f]{{12}}\.tmp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,20 +78,20 @@ def open_repository(path: str) -> Repository:
     version = fields.check_format(FORMAT)
     identifier = fields.text("id")
     if len(identifier) != 12 or not _ID_LETTERS.issuperset(identifier):
-        raise BadFile(f"{file}: {identifier!r} is no repository id (12 hexadecimal digits).")
+        raise BadFile(f"{file}: {quoted(identifier)} is no repository id (12 hexadecimal digits).")
     return Repository(path, identifier, version)
 
 
 def foreign_names(path: str) -> list[str]:
     """Return what is in a directory that is to become a repository, beside what every new file system has."""
-    return sorted(name for name in os.listdir(path) if name not in _HARMLESS and not name.startswith(f"{NAME}."))
+    return sorted(name for name in os.listdir(path) if name not in _HARMLESS and not _REMNANT.fullmatch(name))
 
 
 def sweep(path: str) -> None:
     """Remove what a kill while ``repository.json`` was made has left."""
     for name in os.listdir(path):
-        if name.startswith(f"{NAME}."):
-            with contextlib.suppress(FileNotFoundError):
+        if _REMNANT.fullmatch(name):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(os.path.join(path, name))
 
 
@@ -112,5 +115,5 @@ def domain_uuids(repository: Repository) -> list[str]:
     return sorted(
         name
         for name in os.listdir(repository.path)
-        if len(name) == 36 and is_directory(os.path.join(repository.path, name))
+        if is_uuid(name) and is_directory(os.path.join(repository.path, name))
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._model.level import Level
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import PlannedDisk, Staging
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import Fields, show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import dump_json, read_json
@@ -21,7 +22,6 @@ from ansible_collections.virt.backup.plugins.module_utils._store.layout import S
 from ansible_collections.virt.backup.plugins.module_utils._store.manifest import (
     identity_from_json,
     identity_to_json,
-    level_from_json,
     skipped_from_json,
     skipped_to_json,
 )
@@ -44,7 +44,7 @@ def _disk_to_json(disk: PlannedDisk) -> dict[str, t.Any]:
 def _disk_from_json(fields: Fields) -> PlannedDisk:
     return PlannedDisk(
         name=fields.text("name"),
-        level=level_from_json(fields),
+        level=fields.choice("level", Level),
         reason=fields.text("reason", ""),
         identity=identity_from_json(fields),
         base=fields.text("base", ""),

@@ -21,7 +21,7 @@ import threading
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._store.files import chunks_of, digest_of, regular_size
-from ansible_collections.virt.backup.plugins.module_utils._store.layout import MANIFEST, SUMS
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import MANIFEST, SUMS, is_plain_name
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,7 +86,7 @@ def read_sums(directory: str) -> dict[str, str] | None:
         return None
     content = b"".join(chunks_of(path))
     found = [_LINE.fullmatch(line) for line in content.decode("utf-8", "replace").splitlines()]
-    digests = {match[2]: f"sha256:{match[1]}" for match in found if match}
+    digests = {match[2]: f"sha256:{match[1]}" for match in found if match and is_plain_name(match[2])}
     return digests if sums_bytes(digests) == content else None
 
 

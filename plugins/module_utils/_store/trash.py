@@ -26,10 +26,16 @@ if t.TYPE_CHECKING:
 
 
 def _delete(path: str) -> None:
-    """Delete a tree. Another run may finish the same removal at the same time; then it is gone all the sooner."""
+    """Delete a tree. Another run may finish the same removal at the same time; then it is gone all the sooner.
+
+    Of anything else than a directory only the name goes: what a symbolic link leads to is not ours.
+    """
     while is_there(path):
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            if is_directory(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
 
 
 def discard(paths: DomainPaths, identifier: str, directory: str) -> None:
@@ -54,7 +60,8 @@ def unfinished(paths: DomainPaths) -> list[str]:
     if not is_directory(paths.root):
         return []
     names = sorted(os.listdir(paths.root))
-    return [os.path.join(paths.root, name) for name in names if any(_is(name, suffix) for suffix in (TRASH, NEW))]
+    found = [os.path.join(paths.root, name) for name in names if any(_is(name, suffix) for suffix in (TRASH, NEW))]
+    return [path for path in found if is_directory(path)]
 
 
 def _is(name: str, suffix: str) -> bool:

@@ -53,23 +53,20 @@ def to_json(record: Verification) -> dict[str, t.Any]:
     }
 
 
-def _depth(fields: Fields) -> Depth:
-    value = fields.text("depth", Depth.FILES.value)
-    try:
-        return Depth(value)
-    except ValueError:
-        raise BadFile(f"the depth {value!r} is unknown.") from None
-
-
 def from_json(data: t.Any, where: str) -> Verification:
     """Read a verification. Raises ``NewerFormat`` or ``BadFile``."""
     fields = Fields(data, where)
     fields.check_format(FORMAT)
     return Verification(
         when=fields.moment("when"),
-        depth=_depth(fields),
+        depth=fields.choice("depth", Depth, Depth.FILES.value),
         damage=tuple(
-            FileDamage(entry.text("file"), entry.text("problem"), entry.text("disk", ""), _depth(entry))
+            FileDamage(
+                entry.text("file"),
+                entry.text("problem"),
+                entry.text("disk", ""),
+                entry.choice("depth", Depth, Depth.FILES.value),
+            )
             for entry in fields.each("damage")
         ),
         content=tuple(

@@ -105,7 +105,7 @@ def _disk(**changes: t.Any) -> dict[str, t.Any]:
         ({**OLDEST, "disks": ["vda"]}, "is no JSON object"),
         ({**OLDEST, "versions": {"qemu": 7}}, "'versions' has a value that is no string"),
         ({**OLDEST, "domain": None}, "is no JSON object"),
-        (_disk(level="differential"), "unknown level 'differential'"),
+        (_disk(level="differential"), "'level' is unknown ('differential')"),
         (_disk(virtual_size="10G"), "'virtual_size' has the wrong type"),
     ],
 )
