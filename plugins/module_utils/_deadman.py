@@ -118,6 +118,11 @@ def watch(order: Order, libvirt: t.Any) -> str:
     return "disarmed"
 
 
+def for_us_alone(path: str, flags: int) -> int:
+    """Open a file that nobody else may read, whatever the umask."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
 def main() -> None:
     """Arm the switch, which the lease file tells to whoever waits for it, and watch."""
     import libvirt
@@ -128,7 +133,7 @@ def main() -> None:
     first.start()
     first.join(BEGIN)
     if first.job is not None:
-        with open(order.lease_file, "w", encoding="ascii") as file:
+        with open(order.lease_file, "w", encoding="ascii", opener=for_us_alone) as file:
             file.write(f"{os.getpid()}\n")
         watch(order, libvirt)
         with contextlib.suppress(FileNotFoundError):

@@ -28,6 +28,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import T
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration.watch import Watch
 
 MIB = 1024 * 1024
 SECRET = "Kq9-täglich-0x7"
@@ -80,35 +81,6 @@ def same_as(path: Path, secret_file: Path, disk: Path, tmp_path: Path) -> None:
 def extraction(server: nbd.Server, dest: Path, encryption: dict[str, t.Any], **image: t.Any) -> dict[str, t.Any]:
     images = [{"uri": server.uri("vda"), "dest": str(dest), "source_id": dest.stem, **image}]
     return {"images": images, "encryption": {"iter_time": QUICK, **encryption}}
-
-
-class Watch:
-    """Looks for a secret in the command line and environment of every process, until it is closed."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
-        self._end = threading.Event()
-        self.found: set[str] = set()
-        self.programs: set[bytes] = set()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> t.Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._end.wait(0.01):
-            for folder in Path("/proc").glob("[0-9]*"):
-                for name in ("cmdline", "environ"):
-                    with contextlib.suppress(OSError):
-                        content = (folder / name).read_bytes()
-                        self.programs.add(Path(os.fsdecode(content.partition(b"\0")[0])).name.encode())
-                        if self._secret in content:
-                            self.found.add(f"{folder}/{name}: {content!r}")
 
 
 def test_a_chain_with_a_secret_that_nobody_else_sees(disk: Path, out: Path, secret_file: Path, tmp_path: Path) -> None:

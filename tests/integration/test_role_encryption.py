@@ -14,38 +14,50 @@ import subprocess
 import pytest
 from demo.readme import block
 from integration import virt_kit as kit
+from integration.modes import open_to_others, umask
 from integration.playbook import Ended, play, play_one
 from integration.protection import FULL, INCREMENTAL
+from integration.watch import Watch
 from lab.disks import KIB, MIB, Disk
 from lab.domains import Domains
 from lab.tools import same_content
 
 SECRET = "Kq9x0x7-winter"
+PASSWORD = "pw7Lq2zz"
 
 
 @pytest.mark.timeout(900)
 def test_the_role_encrypts_and_the_lines_of_the_readme_restore(domains: Domains, workdir: pathlib.Path) -> None:
-    domain = domains(Disk("vda", size=16 * MIB))
+    """Nobody else sees the secret, nor a password in the domain's definition, however talkative Ansible is."""
+    graphics = f"<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1' passwd='{PASSWORD}'/>"
+    domain = domains(Disk("vda", size=16 * MIB), devices=graphics)
     kit.run("backup_repository", path=str(workdir / "repository"))
     secret = workdir / "secret"
     secret.touch(0o600)
     secret.write_text(SECRET)
     options = {"backup_domain": domain.name, "backup_repository": str(workdir / "repository")}
     encrypted = {**options, "backup_encryption_secret_file": str(secret), "backup_encryption_iter_time": 10}
+    by_variable = {**options, "backup_encryption_secret": SECRET, "backup_encryption_iter_time": 10}
 
     def back_up(number: int, **variables: object) -> tuple[Ended, pathlib.Path]:
         domain.write("vda", number * MIB, 256 * KIB, pattern=number)
-        return play_one(workdir, "-vvv", **variables), domain.frozen_copy("vda", name=str(number))
+        return play_one(workdir, "-vvvv", "--diff", **variables), domain.frozen_copy("vda", name=str(number))
 
-    clear, full = back_up(1, **options)[0], back_up(2, **encrypted)[0]
-    increment, truth = back_up(3, **encrypted)
+    with Watch(SECRET, PASSWORD) as watch, umask(0):
+        clear, full = back_up(1, **options)[0], back_up(2, **encrypted)[0]
+        increment, truth = back_up(3, **by_variable)
+    assert watch.found == set()
+    assert {b"qemu-img", b"qemu-nbd"} <= watch.programs
     assert [ended.levels["vda"] for ended in (clear, full, increment)] == [FULL, FULL, INCREMENTAL]
     assert full.result["disks"][0]["reason"] == "the encryption of the images changed from none to luks"
     for ended, kind in ((clear, "none"), (full, "luks"), (increment, "luks")):
         manifest = pathlib.Path(ended.result["path"]) / "manifest.json"
         assert [disk["encryption"] for disk in json.loads(manifest.read_text())["disks"]] == [kind]
         assert SECRET not in ended.output
-        assert SECRET not in "".join(path.read_text() for path in manifest.parent.glob("*.json"))
+        assert PASSWORD not in ended.output
+    assert holders(workdir / "repository", SECRET) == set()
+    assert holders(workdir / "repository", PASSWORD) == {"domain.xml"}
+    assert open_to_others(workdir / "repository") == {}
     restored = workdir / "restored.qcow2"
     script = restore_script(pathlib.Path(increment.result["path"]), full.result["restore_point"], secret, restored)
     subprocess.run(["sh", "-eu"], input=script, check=True, text=True)
@@ -107,6 +119,11 @@ def test_another_secret_is_refused_before_anything_begins(domains: Domains, work
     )
     assert set(play_one(workdir, **options).levels.values()) == {INCREMENTAL}
     assert set(play_one(workdir, **changed, backup_full=True).levels.values()) == {FULL}
+
+
+def holders(top: pathlib.Path, text: str) -> set[str]:
+    """Return the names of the files below a directory that hold a text."""
+    return {path.name for path in top.rglob("*") if path.is_file() and text.encode() in path.read_bytes()}
 
 
 def restore_script(point: pathlib.Path, base: str, secret: pathlib.Path, restored: pathlib.Path) -> str:
