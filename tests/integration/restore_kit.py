@@ -32,14 +32,23 @@ class Vault:
 
     def fill(self) -> None:
         """Make the restore points: number 0 is full, 1 and 2 are increments, in 3 ``vdc`` is new."""
-        for number, options in enumerate(({"compression": "zstd"}, {}, {"compression": "zlib"}, {})):
-            if number == 3:
-                self.domain.attach(Disk("vdc", size=5 * MIB, format="raw"))
-                self.domain.write("vdc", MIB, 3 * MIB, pattern=0x33)
-            self.change(number, "vda", "vdb")
-            self.points.append(self.protection.backup(extract=options))
+        self.add({"compression": "zstd"}, {}, {"compression": "zlib"})
+        self.domain.attach(Disk("vdc", size=5 * MIB, format="raw"))
+        self.domain.write("vdc", MIB, 3 * MIB, pattern=0x33)
+        self.add({})
         assert self.points[2].levels == {"vda": INCREMENTAL, "vdb": INCREMENTAL}
         assert self.points[3].levels == {"vda": INCREMENTAL, "vdb": INCREMENTAL, "vdc": FULL}
+
+    def add(self, *extractions: Result) -> None:
+        """Change both disks and make a restore point, for each of these options of nbd_extract."""
+        for options in extractions:
+            self.change(len(self.points), "vda", "vdb")
+            self.points.append(self.protection.backup(extract=options))
+
+    def copied(self, folder: pathlib.Path) -> pathlib.Path:
+        """Return a copy of the domain's directory in a repository of its own, to be damaged."""
+        call("cp", "-a", self.repository, folder)
+        return folder / self.domain.uuid
 
     def change(self, number: int, *disks: str) -> None:
         """Write, zero and discard on these disks, at the end of the odd one as well."""
