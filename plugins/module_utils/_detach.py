@@ -75,6 +75,7 @@ def keep(name: str, command: t.Sequence[str], fds: tuple[int, ...], ready: t.Cal
             if isinstance(error, BackupError) and words:
                 error.message += f" It said: {words.rstrip('.')}."
             raise
+    process.returncode = 0  # nobody is going to wait for it, which Popen would warn of
     return process.pid
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import typing as t
@@ -14,6 +15,7 @@ import typing as t
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils import _qemu
+from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, ToolError
 
 if t.TYPE_CHECKING:
@@ -87,6 +89,51 @@ def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "which", lambda *_args, **_kwargs: None)
     with pytest.raises(BackupError, match=r"qemu-img is missing on this machine; install the package qemu-utils"):
         _qemu.check("/x")
+
+
+MAP = """[{ "start": 0, "length": 65536, "depth": 1, "present": true, "zero": false, "data": true, "offset": 327680},
+{ "start": 65536, "length": 65536, "depth": 0, "present": true, "zero": false, "data": true},
+{ "start": 131072, "length": 512, "depth": 1, "present": false, "zero": true, "data": false}]
+"""
+
+
+def test_a_map_of_a_chain(program: t.Callable[..., Path]) -> None:
+    noted = program(MAP)
+    told = _qemu.ChainMap(["/x/a.qcow2", "/x/b.qcow2"])
+    assert list(told) == [
+        _qemu.MapExtent(0, 65536, 1, False, 327680),
+        _qemu.MapExtent(65536, 65536, 0, False, -1),
+        _qemu.MapExtent(131072, 512, 1, True, -1),
+    ]
+    told.close()
+    words = noted.read_text().split("\n")
+    assert words[:2] == ["map", "--output=json"]
+    top = json.loads(words[2].partition(":")[2])
+    assert (top["file"]["filename"], top["backing"]["file"]["filename"]) == ("/x/b.qcow2", "/x/a.qcow2")
+    assert (top["backing"]["backing"], top["read-only"], top["force-share"]) == (None, True, True)
+
+
+def test_a_map_that_fails_behind_some_extents(program: t.Callable[..., Path]) -> None:
+    program(MAP.splitlines()[0], "qemu-img: image is corrupt\n", 1)
+    told = _qemu.ChainMap(["/x/a.qcow2"])
+    with pytest.raises(ToolError, match=r"^qemu-img map failed with status 1: image is corrupt\.$"):
+        list(told)
+    told.close()
+
+
+def test_a_storage_daemon_serves_for_reading_and_is_told_no_secret() -> None:
+    exports = [_qemu.Export("vda", ("/x/a", "/x/b"), True), _qemu.Export("vdb", ("/x/c",), False)]
+    with _qemu.storage_daemon(exports, "/run/a,b", "/run/a.pid", Encryption(b"s3cret")) as (command, fds):
+        assert os.pread(fds[0], 99, 0) == b"s3cret"
+        assert not any("s3cret" in word for word in command)
+        assert f"secret,id=key,file=/dev/fd/{fds[0]}" in command
+        nodes = [json.loads(word) for word in command if word.startswith("{")]
+    assert [node["node-name"] for node in nodes] == ["disk0", "disk1"]
+    assert (nodes[0]["encrypt"], nodes[0]["backing"]["encrypt"]) == ({"format": "luks", "key-secret": "key"},) * 2
+    assert "encrypt" not in nodes[1]
+    assert all(node["read-only"] and node["force-share"] for node in nodes)
+    assert "addr.type=unix,addr.path=/run/a,,b,max-connections=0" in command
+    assert "type=nbd,id=disk1,node-name=disk1,name=vdb,writable=off" in command
 
 
 def test_a_socket_that_has_its_name_but_does_not_listen_yet(tmp_path: Path) -> None:
