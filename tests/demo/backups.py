@@ -49,7 +49,7 @@ def back_up() -> pathlib.Path:
     """
     before = set(points())
     argv = ["ansible-playbook", "-i", "inventory", "protect.yml", "-e", "backup_max_age=0"]
-    done = subprocess.run(argv, cwd=FOLDER, env=_environment(), check=False, capture_output=True, text=True)
+    done = subprocess.run(argv, cwd=FOLDER, env=environment(), check=False, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"ansible-playbook failed:\n{done.stdout}\n{done.stderr}")
     (new,) = set(points()) - before
@@ -62,7 +62,7 @@ def points() -> list[pathlib.Path]:
     return sorted(path.parent for path in by_name.glob("*/manifest.json") if "." not in path.parent.name)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return an environment in which Ansible finds our checkout, and nothing that the caller has set for another."""
     foreign = ("ANSIBLE_", "PYTHON", "PYENV_", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
