@@ -34,6 +34,7 @@ class Scene:
         self.root.mkdir(exist_ok=True)
         self.repository = self.root / "repository"
         self.truth: dict[str, Path] = {}
+        self.beside = True
         self._disk = nbd.create(folder / "disk.qcow2", SIZE)
         nbd.qemu_io(self._disk, "write -P 1 0 128k")
         nbd.add_bitmap(self._disk, "b")
@@ -50,22 +51,25 @@ class Scene:
         name = open_repository(str(self.repository)).id
         return [raw_checkpoint(f"virt-backup.{name}.{identifier}", "vda") for identifier in ids]
 
-    def stage(self, repository: Path, *ids: str) -> Run:
+    def stage(self, repository: Path, *ids: str, **options: t.Any) -> Run:
         """Begin a run."""
-        return Run(str(repository), raw_disk(virtual_size=SIZE), checkpoints=self.checkpoints(*ids))
+        return Run(str(repository), raw_disk(virtual_size=SIZE), checkpoints=self.checkpoints(*ids), **options)
 
-    def copy(self, staged: Run, server: nbd.Server) -> list[dict[str, t.Any]]:
-        """Copy as the role does; beside it lies a file that another program wrote and did not sync."""
+    def copy(self, staged: Run, server: nbd.Server, **options: t.Any) -> list[dict[str, t.Any]]:
+        """Copy as the role does; unless told otherwise there is a file ``beside`` that another program did not sync."""
         (disk,) = staged.plan["disks"]
         base = {"bitmap": "b", "backing_file": disk["backing_file"]} if disk["backing_file"] else {}
         image = ImageRequest(server.uri(), disk["image"], source_id=staged.plan["checkpoint"], **base)
-        result = extract(ExtractRequest(images=(image,), connections=1), check=False).result["images"]
-        (Path(disk["image"]).parent / "nvram").write_bytes(b"variables" * 10)
+        request = ExtractRequest(images=(image,), **{"connections": 1, **options})
+        result = extract(request, check=False).result["images"]
+        if self.beside:
+            (Path(disk["image"]).parent / "nvram").write_bytes(b"variables" * 10)
         return t.cast("list[dict[str, t.Any]]", result)
 
     def publish(self, staged: Run, images: list[dict[str, t.Any]]) -> str:
         """Publish, and return the id."""
-        files = [{"name": "checkpoint.xml", "content": "<domaincheckpoint/>"}, {"name": "nvram"}]
+        files = [{"name": "checkpoint.xml", "content": "<domaincheckpoint/>"}]
+        files += [{"name": "nvram"}] if self.beside else []
         return str(staged.present(images=images, files=files).result["id"])
 
     def backup(self, server: nbd.Server, *ids: str) -> str:

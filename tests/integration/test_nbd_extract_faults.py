@@ -24,6 +24,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract import ex
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.bad_storage import (
     FAULTS,
     READ_ONLY,
@@ -39,6 +40,12 @@ MIB = 1024 * 1024
 
 lab_host = without_hypervisor.lab_host
 out = without_hypervisor.out
+
+
+@pytest.fixture(autouse=True)
+def tried(record_property: t.Callable[[str, object], None]) -> t.Iterator[None]:
+    with tries.told(record_property):
+        yield
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.stored import d
 from ansible_collections.virt.backup.plugins.module_utils._store.verified import read_verified
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import (
     UUID,
     make_repository,
@@ -72,6 +73,7 @@ class Recorded(t.NamedTuple):
                         seen.add(key)
                         yield DONE in self.before.marks, tree
         assert key_of(self.before.now) == key_of(tree_of(self.root)), "the record is not all that was done"
+        tries.count(len(seen))
         assert len(seen) > 3, "hardly anything was cut"
 
 
@@ -143,6 +145,12 @@ class Judge:
             assert verify(VerifyRequest(str(repository), UUID), check=False).result["damaged"] == []
             image = Path(after["restore_points"][-1]["path"]) / "vda.qcow2"
             nbd.run("qemu-img", "compare", "-q", "-U", "-f", "qcow2", image, server.uri())
+
+
+@pytest.fixture(autouse=True)
+def tried(record_property: t.Callable[[str, object], None]) -> t.Iterator[None]:
+    with tries.told(record_property):
+        yield
 
 
 @pytest.fixture

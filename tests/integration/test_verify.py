@@ -88,6 +88,49 @@ def test_one_flipped_bit_in_any_file(verified: Verified) -> None:
     assert verified.backup(4).levels == {"vda": INCREMENTAL, "vdb": INCREMENTAL}
 
 
+def test_one_flipped_bit_in_what_the_domain_keeps_beside_its_disks(verified: Verified) -> None:
+    """Firmware variables and the state of a TPM, by their names alone: nobody here can read what is in them."""
+    protection = verified.protection
+    run = protection.stage()
+    protection.start(run)
+    protection.copy(run)
+    protection.stop()
+    beside = {"nvram": 540672, "tpm2-00.permall": 6000}
+    for name, size in beside.items():
+        (pathlib.Path(run.plan["staging"]) / name).write_bytes(os.urandom(size))
+    publishing = protection.publishing(run)
+    publishing["files"] += [{"name": name} for name in beside]
+    point = pathlib.Path(kit.run("restore_point", **publishing)["path"])
+    assert verified.verify()["damaged"] == []
+    for name, size in beside.items():
+        for at in (0, size // 2, size - 1):
+            flip(point / name, at)
+            assert verified.damaged()[0] == {(point.name, name, (point.name,))}
+            flip(point / name, at)
+    os.truncate(point / "nvram", 1000)
+    assert verified.damaged()[0] == {(point.name, "nvram", (point.name,))}
+    assert not list(protection.repository.rglob("damaged.json")), "images are a base all the same"
+
+
+def test_a_flipped_bit_in_what_a_verification_wrote(verified: Verified) -> None:
+    """Its own files have no digest: whatever they say then, the next verification finds the same and sets them right."""
+    first = verified.backup(1)
+    flip(first.tip("vdb"), first.tip("vdb").stat().st_size // 2)
+    expected = verified.damaged()
+    kept = {name: (first.path / name).read_bytes() for name in ("damaged.json", "verified.json")}
+    for name, content in kept.items():
+        for at in range(0, len(content), len(content) // 12):
+            flip(first.path / name, at)
+            looked = kit.run("restore_point_info", **verified.place)
+            assert [point["id"] for point in looked["restore_points"] if point["complete"]] == [], (name, at)
+            assert verified.damaged() == expected, (name, at)
+            assert (first.path / "damaged.json").read_bytes() == kept["damaged.json"], (name, at)
+    flip(first.tip("vdb"), first.tip("vdb").stat().st_size // 2)
+    flip(first.path / "damaged.json", 40)
+    assert verified.verify()["damaged"] == []
+    assert not (first.path / "damaged.json").exists()
+
+
 def test_what_is_damaged_is_no_base(verified: Verified) -> None:
     """Only the disk concerned becomes full; the other goes on."""
     first, second = verified.backup(1), verified.backup(2)
@@ -116,13 +159,24 @@ def test_truncated_missing_and_swapped_are_refused_and_a_copy_is_not(verified: V
         "restore_points"
     ]} == {True}  # fmt: skip
 
+    moved = Protection(verified.domain, copy("moved").parent)
+    assert (moved.id, moved.backup().levels["vda"]) == (verified.protection.id, INCREMENTAL), (
+        "as if it had always been there"
+    )
+
     cut = copy("cut")
     os.truncate(cut / second.id / "vda.qcow2", 65536)
     assert verified.damaged(repository=str(cut.parent))[0] == {(second.id, "vda.qcow2", (second.id,))}
 
+    shown = kit.run("restore_point_info", **{**verified.place, "repository": str(cut.parent)})
+    assert {point["id"]: point["complete"] for point in shown["restore_points"]}[second.id] is False
+
     missing = copy("missing")
     shutil.rmtree(missing / other.id)
     assert {entry[::2] for entry in verified.damaged(repository=str(missing.parent))[0]} == {(other.id, (tip.id,))}
+
+    shown = kit.run("restore_point_info", **{**verified.place, "repository": str(missing.parent)})
+    assert {point["id"]: point["complete"] for point in shown["restore_points"]}[tip.id] is False
 
     swapped = copy("swapped")
     shutil.copyfile(swapped / other.id / "vda.qcow2", swapped / first.id / "vda.qcow2")

@@ -150,9 +150,17 @@ def _delete(paths: DomainPaths, token: str, identifier: str, targets: list[str])
     for target in targets:
         if target not in (paths.trash(identifier), paths.new(identifier)):
             with lock.guard(paths):
-                lock.renew(paths, token, utc_now())
+                _keep_lock(paths, token)
                 trash.discard(paths, identifier, target)
     trash.empty(paths, identifier)
+
+
+def _keep_lock(paths: DomainPaths, token: str) -> None:
+    """Begin the lease anew; only check it on storage that takes no byte more, for which a removal may be the remedy."""
+    try:
+        lock.renew(paths, token, utc_now())
+    except OSError:
+        lock.check_token(paths, token)
 
 
 def _release_ours(paths: DomainPaths, request: AbsentRequest, *, check: bool) -> bool:

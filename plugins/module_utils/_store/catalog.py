@@ -21,7 +21,12 @@ from ansible_collections.virt.backup.plugins.module_utils._model.text import quo
 from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
 from ansible_collections.virt.backup.plugins.module_utils._store.damage import read_damage
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, NewerFormat
-from ansible_collections.virt.backup.plugins.module_utils._store.files import is_directory, read_json, regular_size
+from ansible_collections.virt.backup.plugins.module_utils._store.files import (
+    NotJson,
+    is_directory,
+    read_json,
+    regular_size,
+)
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
     MANIFEST,
     NEW,
@@ -86,7 +91,7 @@ def _check_names(file: str, disk: ManifestDisk) -> None:
 
 
 def _faults(path: str, manifest: Manifest) -> list[tuple[str, str]]:
-    damage = read_damage(path)
+    damage = _damage(path, manifest)
     found = []
     for disk in manifest.disks:
         image = os.path.join(path, disk.image)
@@ -98,6 +103,14 @@ def _faults(path: str, manifest: Manifest) -> list[tuple[str, str]]:
         elif disk.name in damage:
             found.append((disk.name, f"{image} is damaged: {damage[disk.name]}"))
     return found
+
+
+def _damage(path: str, manifest: Manifest) -> dict[str, str]:
+    """Return what is known to be damaged. Where that can't be read, it may be any disk, until the next verification."""
+    try:
+        return read_damage(path)
+    except (BadFile, NotJson) as error:
+        return {disk.name: f"{error.message} Verify it again" for disk in manifest.disks}
 
 
 def read_catalog(repository: Repository, domain_uuid: str) -> Catalog:

@@ -16,10 +16,11 @@ import os
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._durable import sync_directory
-from ansible_collections.virt.backup.plugins.module_utils._store.fields import Fields
+from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, Fields
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
-    dump_json,
-    read_json,
+    NotJson,
+    read_sealed,
+    sealed,
     write_file,
 )
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import DAMAGED
@@ -34,7 +35,7 @@ def read_damage(directory: str) -> dict[str, str]:
     """Return what is wrong with the images of a restore point, per disk; nothing when no verification complained."""
     path = os.path.join(directory, DAMAGED)
     try:
-        fields = Fields(read_json(path), path)
+        fields = Fields(read_sealed(path), path)
     except FileNotFoundError:
         return {}
     fields.check_format(FORMAT)
@@ -49,9 +50,14 @@ def mark_damage(directory: str, disks: Mapping[str, str]) -> None:
 def replace_damage(directory: str, before: Collection[tuple[str, str]], now: Mapping[str, str]) -> None:
     """Record what a verification finds ``now``, and take back the (disk, words) of ``before`` that it doesn't.
 
-    What others said about a disk stays as they said it: a verification can't refute what it did not find.
+    What others said about a disk stays as they said it: a verification can't refute what it did not find. A file that
+    can't be read is written anew.
     """
-    known = read_damage(directory)
+    try:
+        known = read_damage(directory)
+    except (BadFile, NotJson):
+        known = {"": "unreadable"}
+        before = [*before, *known.items()]
     others = {disk: words for disk, words in known.items() if (disk, words) not in before}
     found = {**now, **others}
     if found == known:
@@ -64,5 +70,5 @@ def replace_damage(directory: str, before: Collection[tuple[str, str]], now: Map
 
 
 def _write(directory: str, disks: Mapping[str, str]) -> None:
-    write_file(os.path.join(directory, DAMAGED), [dump_json({"format": FORMAT, "disks": dict(disks)})])
+    write_file(os.path.join(directory, DAMAGED), [sealed({"format": FORMAT, "disks": dict(disks)})])
     sync_directory(directory)

@@ -26,6 +26,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import S
 
 _CHUNK = 1 << 20
 _JSON_LIMIT = 64 << 20
+_SEAL = "sha256"
 
 
 class NotJson(StateError):
@@ -116,6 +117,23 @@ def read_json(path: str) -> dict[str, t.Any]:
             raise NotJson(f"{path} is not readable JSON: {error}.") from error
     if not isinstance(data, dict):
         raise NotJson(f"{path} is not readable JSON: it holds no object.")
+    return data
+
+
+def sealed(data: dict[str, t.Any]) -> bytes:
+    """Return JSON with a digest of itself: no other file vouches for what is written after the publication."""
+    return dump_json({**data, _SEAL: digest_of([dump_json(data)])[1]})
+
+
+def read_sealed(path: str) -> dict[str, t.Any]:
+    """Return what :func:`sealed` wrote; raises as :func:`read_json`, and :class:`NotJson` for what is not just that.
+
+    A file without a digest is one of before there were any.
+    """
+    data = read_json(path)
+    seal = data.pop(_SEAL, None)
+    if seal not in (None, digest_of([dump_json(data)])[1]):
+        raise NotJson(f"{path} is not what was written: its own digest differs.")
     return data
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import typing as t
 
@@ -46,14 +47,20 @@ def make_domain(paths: DomainPaths) -> None:
 def make_staging(paths: DomainPaths, staging: Staging) -> str:
     """Make the staging directory of a run that holds the lock, and return its path.
 
-    It gets its name only when ``staging.json`` is in it: a staging that can't say whose it is does not exist.
+    It gets its name only when ``staging.json`` is in it: a staging that can't say whose it is does not exist. An error
+    leaves neither.
     """
     new, named = paths.new(staging.id), paths.staging(staging.id)
-    make_directory(new)
-    write_file(os.path.join(new, STAGING_FILE), [staging_bytes(staging)])
-    sync_directory(new)
-    os.rename(new, named)
-    sync_directory(paths.root)
+    try:
+        make_directory(new)
+        write_file(os.path.join(new, STAGING_FILE), [staging_bytes(staging)])
+        sync_directory(new)
+        os.rename(new, named)
+        sync_directory(paths.root)
+    except OSError:
+        for path in (new, named):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
     return named
 
 

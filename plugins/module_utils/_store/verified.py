@@ -28,7 +28,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.fields import (
     NewerFormat,
     show_moment,
 )
-from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, dump_json, read_json, write_file
+from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_sealed, sealed, write_file
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import VERIFIED
 
 FORMAT = 1
@@ -82,12 +82,12 @@ def read_verified(directory: str) -> Verification | None:
     """Return the last verification of a restore point; one that can't be read proves nothing, and so is none."""
     path = os.path.join(directory, VERIFIED)
     try:
-        return from_json(read_json(path), path)
+        return from_json(read_sealed(path), path)
     except (FileNotFoundError, NotJson, BadFile, NewerFormat):
         return None
 
 
 def write_verified(directory: str, record: Verification) -> None:
     """Replace the record of the last verification."""
-    write_file(os.path.join(directory, VERIFIED), [dump_json(to_json(record))])
+    write_file(os.path.join(directory, VERIFIED), [sealed(to_json(record))])
     sync_directory(directory)

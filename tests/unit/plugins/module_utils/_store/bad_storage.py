@@ -14,6 +14,8 @@ import os
 import typing as t
 from unittest import mock
 
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
+
 if t.TYPE_CHECKING:
     import pathlib
 
@@ -45,6 +47,7 @@ class Storage:
     """The calls of this process to a repository, of which the one of ``number`` fails, and perhaps all after it."""
 
     def __init__(self, fault: Fault, number: int, folder: pathlib.Path) -> None:
+        tries.count()
         self.met = 0
         self._fault, self._number, self._folder = fault, number, str(folder)
 

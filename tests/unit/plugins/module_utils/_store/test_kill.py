@@ -17,6 +17,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import Run, make_repository, run
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_scene import Scene, in_memory
 
@@ -45,6 +46,7 @@ def _kill_at(number: int) -> None:
 
 def killed(number: int, action: t.Callable[[], object]) -> bool:
     """Run ``action`` in a child that dies before its ``number``-th change; return whether it got that far."""
+    tries.count()
     child = os.fork()
     if not child:
         try:
@@ -71,6 +73,12 @@ def until_done(scene: Scene, action: t.Callable[[], object]) -> t.Iterator[int]:
         yield number
         number += 1
     assert number > 5, "hardly anything was killed"
+
+
+@pytest.fixture(autouse=True)
+def tried(record_property: t.Callable[[str, object], None]) -> t.Iterator[None]:
+    with tries.told(record_property):
+        yield
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import typing as t
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.bad_storage import (
     FAULTS,
     READ_ONLY,
@@ -61,6 +62,12 @@ def in_words(error: BaseException | None) -> None:
             raise error
         assert error.message.endswith("."), error.message
         assert "\n" not in error.message
+
+
+@pytest.fixture(autouse=True)
+def tried(record_property: t.Callable[[str, object], None]) -> t.Iterator[None]:
+    with tries.told(record_property):
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,26 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How often a test broke something, which ``make faults`` writes into its table."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+_made = [0]
+
+
+def count(number: int = 1) -> None:
+    """Something was broken, so many times."""
+    _made[0] += number
+
+
+@contextlib.contextmanager
+def told(record_property: t.Callable[[str, object], None]) -> t.Iterator[None]:
+    """Tell the report of the test how often that was."""
+    before = _made[0]
+    yield
+    if _made[0] > before:
+        record_property("tried", _made[0] - before)
