@@ -21,9 +21,11 @@ import paths
 from process import Commands
 from steps_real import WORKERS
 
+TRIED = "tried"
 PAGE = paths.ROOT / "docs/reliability.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
+STORE = "unit/plugins/module_utils/_store"
 VICTIMS = {
     "module": "the module is killed (SIGKILL)",
     "module-sigterm": "the module is told to end (SIGTERM)",
@@ -34,14 +36,21 @@ VICTIMS = {
 }
 MATRIX = ("test_kill_matrix", "test_kill_freeze")
 FILES = {
-    "test_chains_failures": "a run dies or meets another; libvirt forgets; the repository is full; power is lost",
-    "test_concurrency": "several runs, domains and removals at the same time",
-    "test_dead_man": "nobody is left to end the job",
-    "test_doctor": "leftovers, forgotten checkpoints and broken bitmaps are repaired",
-    "test_nbd_extract_faults": "the NBD server stalls, dies or returns errors; the target's file system is full",
-    "test_nbd_extract_manners": "the NBD server lies about sizes, extents or flags, or cuts its replies",
-    "test_role_failures": "the role fails, or has lost its lock",
+    "integration/test_kill_playbook": "the playbook is killed, cut off or hangs, with the real role over SSH",
+    "integration/test_chains_failures": "a run dies or meets another; libvirt forgets; the host loses its power",
+    "integration/test_concurrency": "several runs, domains and removals at the same time",
+    "integration/test_dead_man": "nobody is left to end the job",
+    "integration/test_doctor": "leftovers, forgotten checkpoints and broken bitmaps are repaired",
+    "integration/test_role_failures": "the role fails, or has lost its lock",
+    "integration/test_nbd_extract_faults": "the NBD server stalls, dies or errs; a call that writes fails",
+    "integration/test_nbd_extract_manners": "the NBD server lies about sizes, extents or flags, or cuts its replies",
+    "integration/test_storage_faults": "the repository is full or its disk fails; the source fails in the middle",
+    "integration/test_power_cut": "the repository loses its power after each system call that changes it",
+    "integration/test_verify": "bit rot, truncated, missing and swapped images",
+    f"{STORE}/test_kill": "a change of the repository is killed before each system call",
+    f"{STORE}/test_bad_storage": "a system call of a change of the repository fails: full, broken, read-only",
 }
+"""By test file: every file of the suite in which something is broken."""
 _CELL = re.compile(r"\[(?P<number>\d+)-(?P<step>\w+)-(?P<when>before|after)-(?P<victim>[\w-]+)\]$")
 
 
@@ -60,18 +69,24 @@ def rows(junit: str) -> list[Row]:
     for case in ElementTree.fromstring(junit).iter("testcase"):
         fault = _fault(case.get("classname", ""), case.get("name", ""))
         if fault:
-            tried[fault] += 1
+            tried[fault] += _tries(case)
             failed[fault] += any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
     known = [*(_matrix_words(victim) for victim in VICTIMS), *FILES.values()]
     return [Row(fault, tried[fault], failed[fault]) for fault in known]
 
 
+def _tries(case: ElementTree.Element) -> int:
+    """Return how often a test broke something; one that does so many times says it in a property."""
+    told = [found.get("value", "") for found in case.iterfind("properties/property") if found.get("name") == TRIED]
+    return int(told[0]) if told else 1
+
+
 def _fault(classname: str, name: str) -> str:
-    file = classname.rpartition(".")[2]
-    if file in MATRIX:
+    path = classname.removeprefix("tests.").replace(".", "/")
+    if path.rpartition("/")[2] in MATRIX:
         cell = _CELL.search(name)
         return _matrix_words(cell["victim"]) if cell else ""
-    return FILES.get(file, "")
+    return FILES.get(path, "")
 
 
 def _matrix_words(victim: str) -> str:
@@ -99,7 +114,7 @@ def main() -> int:
     run = Commands("faults", {})
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)
-    tests = [f"tests/integration/{name}.py" for name in (*MATRIX, *FILES)]
+    tests = [f"tests/{name}.py" for name in (*(f"integration/{name}" for name in MATRIX), *FILES)]
     pytest = ("python", "-m", "pytest", "-v", "--timeout=900", "--dist=load", "--tx", WORKERS, f"--junitxml={report}")
     try:
         run(*pytest, *tests, limit=5400)
