@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -465,6 +464,31 @@ class DomainHandle:
         success = bool(stats.get("success", stats["type"] == _JOB_COMPLETED)) and stats["type"] == _JOB_COMPLETED
         return {"success": success, "pushed": "disk_total" in stats, "errmsg": str(stats.get("errmsg", ""))}
 
+    # A live copy of a disk
+
+    def begin_disk_copy(self, disk: str, xml: str, *, bandwidth: int, reuse: bool) -> None:
+        """Begin to copy a disk of the running domain; ``bandwidth`` in bytes per second, 0 for no limit.
+
+        The job lives as long as this QEMU. Without ``reuse`` libvirt makes the destination's file.
+        """
+        flags = libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+        flags |= libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT if reuse else 0
+        parameters = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: bandwidth} if bandwidth else {}
+        with _translated(f"Beginning to copy disk '{disk}' of domain '{self.name}'"):
+            self._domain.blockCopy(disk, xml, parameters, flags)
+
+    def disk_job_progress(self, disk: str) -> tuple[int, int] | None:
+        """Return how many bytes a disk's job has done and of how many, ``None`` when it has no job."""
+        with _translated(f"Asking for the job of disk '{disk}' of domain '{self.name}'"):
+            job = self._domain.blockJobInfo(disk, 0)
+        return (int(job["cur"]), int(job["end"])) if job else None
+
+    def end_disk_copy(self, disk: str, *, pivot: bool) -> None:
+        """End a disk's copy: the domain goes on with the copy, or with what it had. Waits until that is done."""
+        flags = libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT if pivot else 0
+        with _translated(f"Ending the copy of disk '{disk}' of domain '{self.name}'"):
+            self._domain.blockJobAbort(disk, flags)
+
     def has_other_job(self) -> bool:
         """Whether a job runs that is no backup (migration, save, snapshot): a begin would wait for it half a minute."""
         with _translated(f"Asking for the jobs of domain '{self.name}'"):
@@ -543,69 +567,3 @@ def _in_time(call: Callable[[], int], seconds: float) -> int | libvirt.libvirtEr
     thread.start()
     thread.join(seconds)
     return answers[0] if answers else None
-
-
-# Runs as a process of its own, so that a guest thaws even when this one is killed while it holds a freeze: the pipe
-# closes with us, and anything but the word "thawed" on it makes the watchdog act. It connects before it says ready, and
-# anew for each thaw: a libvirtd that was restarted meanwhile has dropped its connection.
-_WATCHDOG = """
-import select, sys, time
-import libvirt
-uri, uuid, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-libvirt.registerErrorHandler(lambda context, error: None, None)
-def domain():
-    return libvirt.open(uri).lookupByUUIDString(uuid)
-def has_ended():
-    try:
-        return not domain().isActive()
-    except libvirt.libvirtError as error:
-        return error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
-domain()
-print("ready", flush=True)
-readable = select.select([sys.stdin], [], [], seconds)[0]
-if not readable or sys.stdin.readline().strip() != "thawed":
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        try:
-            domain().fsThaw()
-            break
-        except libvirt.libvirtError:
-            if has_ended():
-                break
-            time.sleep(1)
-"""
-
-
-class ThawWatchdog:
-    """A process that thaws the guest when its owner dies, or does not report the thaw, within ``seconds``."""
-
-    def __init__(self, uri: str, uuid: str, seconds: float) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _WATCHDOG, uri, uuid, str(seconds)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        if self._process.stdout is None or self._process.stdout.readline().strip() != "ready":
-            self._process.kill()
-            self._process.wait()
-            raise BackupError(
-                "The watchdog that would thaw the guest could not be started, so the guest was not frozen."
-            )
-
-    def thawed(self) -> None:
-        """Tell the watchdog that it is not needed, and wait for its end."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write("thawed\n")
-                self._process.stdin.close()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._process.wait()
-
-    def take_over(self) -> None:
-        """Leave the thaw to the watchdog: our own attempt failed, it goes on trying after we have gone."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()

@@ -38,6 +38,7 @@ ARROWS = {
         "_nbd",
         "_qemu",
         "_store",
+        "_watchdog",
         "_xml",
     },
     "_copy": {"_durable", "_model", "_nbd", "_qemu"},
@@ -49,6 +50,7 @@ ARROWS = {
     "_qemu": {"_model"},
     "_detach": {"_model"},
     "_deadman": set(),
+    "_watchdog": {"_model"},
     # What both rooms that write need, and neither may take from the other; it syncs, so it is no part of the model.
     "_durable": set(),
     "_model": set(),
@@ -61,9 +63,8 @@ OWNERS = {
     "libvirt_qemu": {"_libvirt"},
     "nbd": {"_nbd"},
     "lxml": {"_xml"},
-    # _qemu starts the tools of QEMU; _libvirt starts the watchdog that thaws a guest when the module is killed.
-    # _detach starts what outlives the module.
-    "subprocess": {"_detach", "_libvirt", "_qemu"},
+    # _qemu starts the tools of QEMU; _watchdog what thaws a guest when the module is killed, _detach what outlives it.
+    "subprocess": {"_detach", "_qemu", "_watchdog"},
     # Everything else works without Ansible, and is tested without it.
     "ansible": {"_argspec", "_module", "_respawn", "action", "doc_fragments", "filter", "modules"},
 }

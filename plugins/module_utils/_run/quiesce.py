@@ -13,8 +13,8 @@ import dataclasses
 import time
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._libvirt import ThawWatchdog
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._watchdog import ThawWatchdog
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,233 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: this file may change without notice.
+
+"""Copy disks of a running domain to another place, and let it go on there; or leave it where it was.
+
+Every write of the guest goes to both places while a copy runs, so that nothing is lost whichever way it ends. The
+domain moves only when the copies of all disks are complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import typing as t
+
+from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress, StatusFile
+from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
+    check_absolute,
+    check_given,
+    check_known,
+    check_unique,
+)
+from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
+from ansible_collections.virt.backup.plugins.module_utils._xml.mirror import build_destination, parse_mirrors
+
+if t.TYPE_CHECKING:
+    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
+    from ansible_collections.virt.backup.plugins.module_utils._model.disk_copy import CopyTarget, DiskCopyRequest
+
+_LOOK_SECONDS = 0.2
+
+
+def copy_disks(request: DiskCopyRequest, *, check: bool) -> Outcome:
+    """Move the disks that are not at their places yet.
+
+    :raises InputError: a disk or place can't be meant.
+    :raises StateError: the domain is off, a disk has another job, or a copy failed; the domain goes on where it was.
+    """
+    _check(request)
+    with connect(request.uri) as hypervisor:
+        handle = hypervisor.domain(request.domain)
+        domain = parse_domain(handle.xml())
+        known = [disk.name for disk in domain.disks]
+        for index, target in enumerate(request.disks):
+            check_known(f"disks[{index}].name", target.name, known, f"a disk of domain '{domain.name}'")
+        before = {disk.name: disk.source for disk in domain.disks}
+        move = [target for target in request.disks if before[target.name] != target.dest]
+        began = time.monotonic()
+        if move:
+            _require_running(handle)
+            joined = _already_running(handle, move)
+            _check_places(request, joined)
+            if not check:
+                _Move(handle, request, move, joined).run()
+        return _outcome(request, before, move, time.monotonic() - began)
+
+
+def _check(request: DiskCopyRequest) -> None:
+    if not request.disks:
+        raise InputError("disks", [], "is empty", "name at least one disk")
+    check_unique("disks", (target.name for target in request.disks), "name of a disk")
+    check_unique("disks", (target.dest for target in request.disks), "dest of a disk")
+    for index, target in enumerate(request.disks):
+        check_given(f"disks[{index}].name", target.name, "the target name of a disk")
+        check_absolute(f"disks[{index}].dest", target.dest)
+        if target.kind == "block" and target.format != "raw":
+            raise InputError(
+                f"disks[{index}].format", target.format, "is not for a block device", "use raw, or a file as dest"
+            )
+    if request.status_file:
+        check_absolute("status_file", request.status_file)
+    if request.bandwidth < 0:
+        raise InputError("bandwidth", request.bandwidth, "is negative", "give bytes per second, or 0 for no limit")
+    if request.timeout <= 0:
+        raise InputError("timeout", request.timeout, "is no time", "give seconds, at least 1")
+
+
+def _require_running(handle: DomainHandle) -> None:
+    if not handle.is_active():
+        raise StateError(
+            f"domain: '{handle.name}' is off, and only the disks of a running domain are copied live; "
+            "start it, or copy the files with qemu-img."
+        )
+
+
+def _already_running(handle: DomainHandle, move: t.Sequence[CopyTarget]) -> set[str]:
+    """Return the disks of which a copy to the right place runs already, as after a run that was cut off."""
+    mirrors = parse_mirrors(handle.xml())
+    joined = set()
+    for target in move:
+        mirror = mirrors.get(target.name)
+        if mirror is None:
+            continue
+        if mirror.dest != target.dest or mirror.job != "copy":
+            raise StateError(
+                f"disks: '{target.name}' of domain '{handle.name}' has a {mirror.job} job to {mirror.dest!r}; "
+                "it is left alone. Wait for its end, or end it with virsh blockjob."
+            )
+        joined.add(target.name)
+    return joined
+
+
+def _check_places(request: DiskCopyRequest, joined: set[str]) -> None:
+    for index, target in enumerate(request.disks):
+        if target.name in joined:
+            continue
+        parameter, folder = f"disks[{index}].dest", os.path.dirname(target.dest)
+        if not os.path.isdir(folder):
+            raise InputError(parameter, target.dest, f"has no directory {folder!r} on this host", "make it first")
+        if target.kind == "block":
+            if not os.path.exists(target.dest):
+                raise InputError(parameter, target.dest, "is not there", "name a block device of this host")
+        elif os.path.lexists(target.dest) and not request.overwrite:
+            raise InputError(parameter, target.dest, "is there already", "remove it, or set overwrite to true")
+
+
+class _Move:
+    """The copies of one call. What this call began ends with it: moved to, or given up and removed."""
+
+    def __init__(
+        self, handle: DomainHandle, request: DiskCopyRequest, move: t.Sequence[CopyTarget], joined: set[str]
+    ) -> None:
+        self._handle = handle
+        self._request = request
+        self._waiting = {target.name: target for target in move}
+        self._joined = joined
+        self._begun: list[CopyTarget] = []
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._status = StatusFile(request.status_file)
+
+    def run(self) -> None:
+        """Begin, wait for all, move."""
+        try:
+            for target in self._waiting.values():
+                if target.name not in self._joined:
+                    self._begin(target)
+            self._wait_until_ready()
+            for name in list(self._waiting):
+                self._handle.end_disk_copy(name, pivot=True)
+                del self._waiting[name]
+            self._write("done")
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _begin(self, target: CopyTarget) -> None:
+        if target.kind == "file":
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(target.dest)
+        xml, block = build_destination(target), target.kind == "block"
+        self._begun.append(target)
+        self._handle.begin_disk_copy(target.name, xml, bandwidth=self._request.bandwidth, reuse=block)
+
+    def _wait_until_ready(self) -> None:
+        changed = time.monotonic()
+        while not self._all_ready():
+            now = {name: self._handle.disk_job_progress(name) or (0, 0) for name in self._waiting}
+            if now != self._seen:
+                self._seen, changed = now, time.monotonic()
+            elif time.monotonic() - changed >= self._request.timeout:
+                raise StateError(
+                    f"disks: the copy of {', '.join(self._waiting)} did not move for {self._request.timeout:g} seconds "
+                    f"and was given up; domain '{self._handle.name}' goes on where it was."
+                )
+            self._write("copying")
+            time.sleep(_LOOK_SECONDS)
+
+    def _all_ready(self) -> bool:
+        mirrors = parse_mirrors(self._handle.xml())
+        for name, target in self._waiting.items():
+            if name not in mirrors:
+                raise StateError(
+                    f"disks: the copy of '{name}' to {target.dest!r} ended before it was complete; domain "
+                    f"'{self._handle.name}' goes on where it was. Check the space there, and QEMU's log."
+                )
+        return all(mirrors[name].ready for name in self._waiting)
+
+    def _give_up(self) -> None:
+        """End the copies that did not become the domain's disks, and remove the files that this call made for them."""
+        for target in self._begun:
+            if target.name not in self._waiting:
+                continue
+            with contextlib.suppress(BackupError):
+                if self._handle.disk_job_progress(target.name) is not None:
+                    self._handle.end_disk_copy(target.name, pivot=False)
+            if target.kind == "file" and self._has_let_go(target):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(target.dest)
+        self._write("failed")
+
+    def _has_let_go(self, target: CopyTarget) -> bool:
+        try:
+            xml = self._handle.xml()
+        except BackupError:
+            return False
+        in_use = {disk.source for disk in parse_domain(xml).disks} | {copy.dest for copy in parse_mirrors(xml).values()}
+        return target.dest not in in_use
+
+    def _write(self, state: str) -> None:
+        images = [
+            Progress(target.dest, state, *self._seen.get(target.name, (0, 0)), self._seen.get(target.name, (0, 0))[0])
+            for target in self._request.disks
+        ]
+        self._status.write(images, now=state != "copying")
+
+
+def _outcome(
+    request: DiskCopyRequest, before: t.Mapping[str, str], move: t.Sequence[CopyTarget], seconds: float
+) -> Outcome:
+    moved = {target.name for target in move}
+    disks = [
+        {
+            "name": target.name,
+            "source": target.dest,
+            "before": before[target.name],
+            "format": target.format,
+            "changed": target.name in moved,
+        }
+        for target in request.disks
+    ]
+    return Outcome(
+        changed=bool(move),
+        result={"disks": disks, "seconds": round(seconds, 3)},
+        before={"disks": {target.name: before[target.name] for target in request.disks}},
+        after={"disks": {target.name: target.dest for target in request.disks}},
+    )
