@@ -148,8 +148,8 @@ class Judge:
 
 
 @pytest.fixture(autouse=True)
-def tried(record_property: t.Callable[[str, object], None]) -> t.Iterator[None]:
-    with tries.told(record_property):
+def tried(request: pytest.FixtureRequest) -> t.Iterator[None]:
+    with tries.told(request.node):
         yield
 
 

@@ -76,8 +76,8 @@ def until_done(scene: Scene, action: t.Callable[[], object]) -> t.Iterator[int]:
 
 
 @pytest.fixture(autouse=True)
-def tried(record_property: t.Callable[[str, object], None]) -> t.Iterator[None]:
-    with tries.told(record_property):
+def tried(request: pytest.FixtureRequest) -> t.Iterator[None]:
+    with tries.told(request.node):
         yield
 
 
