@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._model.size import in_units
+
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -62,8 +64,6 @@ _value:
     - "web01 sda: skipped, the cdrom drive is empty"
 """
 
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-
 
 def plan_lines(
     disks: list[Data], domain: str, checkpoints: Sequence[Data] = (), skipped: Sequence[Data] = ()
@@ -81,14 +81,6 @@ def amount(disk: Data, checkpoints: Sequence[Data]) -> str:
         for entry in checkpoint["disks"]
     }.get((disk["incremental"], disk["name"]))
     return "" if dirty is None else f"{in_units(dirty)} to copy, "
-
-
-def in_units(length: int) -> str:
-    """Return a length in the largest unit that leaves at least 1 of it."""
-    value, rank = float(length), 0
-    while value >= 1024 and rank < len(UNITS) - 1:
-        value, rank = value / 1024, rank + 1
-    return f"{value:.1f} {UNITS[rank]}" if rank else f"{length} {UNITS[0]}"
 
 
 class FilterModule:

@@ -6,8 +6,10 @@
 
 """The dead man's switch of a pull job: a program of its own, which ends the job when nobody lives that would.
 
-It is started from this file's text before the guest is frozen, and goes on when the module that started it, its SSH
-connection and its controller are gone. So it imports nothing of ours. ``docs/internals/dead-man.md`` tells its rules.
+It also guards the guest: it ends the job before its scratch files fill their file system, and when an I/O error has
+paused the guest all the same. It is started from this file's text before the guest is frozen, and goes on when the
+module that started it, its SSH connection and its controller are gone. So it imports nothing of ours.
+``docs/internals/dead-man.md`` tells its rules.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from xml.etree import ElementTree
 TICK = 0.5
 """Seconds between two looks at the files; a lease file that is gone ends the program within them."""
 
+GAUGE = 0.25
+"""Seconds between two looks at the space that scratch files leave."""
+
 LOOK = 5.0
 """Seconds between two questions to libvirt, which come to a connection each."""
 
@@ -33,12 +38,20 @@ STUBBORN = 3600.0
 BEGIN = 20.0
 """Seconds within which libvirt has to answer for the switch to be armed."""
 
+PAUSED, IOERROR = 3, 5
+"""VIR_DOMAIN_PAUSED, and the reason VIR_DOMAIN_PAUSED_IOERROR."""
+
+PAUSED_GUEST = "An I/O error paused the guest, perhaps on scratch space: the job was ended to protect the guest."
+RESUMED = "The guest, which an I/O error had paused, was resumed."
+
 
 class Order(t.NamedTuple):
     """What to watch. ``address`` is the job's socket, or its host and port, as in ``host:port``.
 
     ``lease_file`` is there for as long as the switch is armed. ``signs`` are files that somebody alive writes to.
-    ``seconds`` is how long nothing may change in any of them.
+    ``seconds`` is how long nothing may change in any of them. ``note_file`` is where it is left, in a sentence or two,
+    why the job was ended to protect the guest. ``scratch`` are directories, each with the bytes that must stay free in
+    it. ``was_paused`` says that an I/O error had paused the guest before.
     """
 
     uri: str
@@ -47,6 +60,9 @@ class Order(t.NamedTuple):
     lease_file: str
     seconds: float
     signs: list[str]
+    note_file: str = ""
+    scratch: t.Sequence[tuple[str, int]] = ()
+    was_paused: bool = False
 
 
 def last_signs(order: Order) -> list[int]:
@@ -68,28 +84,115 @@ def is_at(xml: str, address: str) -> bool:
     return address in (server.get("socket"), f"{server.get('name')}:{server.get('port')}")
 
 
+def write_new(path: str, text: str) -> None:
+    """Write a file whole or not at all. QEMU's user may write in the directory, so no link is followed."""
+    new = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"{text}\n")
+    os.rename(new, path)
+
+
+class Note:
+    """What is left for others to read: why the job was ended to protect the guest."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._sentences: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        """Add a sentence, once; a note that cannot be written must not keep the job from its end."""
+        if sentence not in self._sentences:
+            self._sentences.append(sentence)
+            with contextlib.suppress(OSError):
+                write_new(self._path, " ".join(self._sentences))
+
+
+class Gauge(threading.Thread):
+    """Looks at the space that is left for scratch. A file system may never answer, so nobody waits for this thread.
+
+    ``low`` tells, once there is too little, where and how much; ``alarm`` is set then.
+    """
+
+    def __init__(self, scratch: t.Sequence[tuple[str, int]], alarm: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._scratch, self._alarm = scratch, alarm
+        self.low = ""
+
+    def run(self) -> None:
+        """Look until there is too little anywhere."""
+        while self._scratch and not self.low:
+            for directory, wanted in self._scratch:
+                self._look(directory, wanted)
+            time.sleep(GAUGE)
+
+    def _look(self, directory: str, wanted: int) -> None:
+        try:
+            usage = os.statvfs(directory)
+        except OSError:
+            return
+        left = usage.f_bavail * usage.f_frsize
+        if left < wanted:
+            mib = 1024 * 1024
+            amounts = f"{left / mib:.1f} MiB left, {wanted / mib:.1f} MiB wanted"
+            self.low = f"Scratch space in {directory!r} ran low ({amounts}): the job was ended to protect the guest."
+            self._alarm.set()
+
+
 class Look(threading.Thread):
     """One look at libvirt, which ends our job where it is to ``end`` it. A daemon may never answer, so nobody waits.
 
-    ``job`` is then whether our job is active: ``None`` is that libvirt did not say.
+    ``why`` is the sentence that the note gets before the job ends, empty when only the lease is over. ``begun`` says
+    that the job was seen before. ``job`` is then whether our job is active: ``None`` is that libvirt did not say.
     """
 
-    def __init__(self, order: Order, libvirt: t.Any, *, end: bool) -> None:
+    def __init__(
+        self, order: Order, libvirt: t.Any, note: Note, *, end: bool, why: str = "", begun: bool = False
+    ) -> None:
         super().__init__(daemon=True)
-        self._order, self._libvirt, self._end = order, libvirt, end
+        self._order, self._libvirt, self._note = order, libvirt, note
+        self._end, self._why, self._begun = end, why, begun
         self.job: bool | None = None
+        self._foreign = False
 
     def run(self) -> None:
-        """Ask, and end the job; what libvirt refuses now is tried again by the next look."""
-        codes = self._libvirt
-        gone = (codes.VIR_ERR_NO_DOMAIN_BACKUP, codes.VIR_ERR_OPERATION_INVALID, codes.VIR_ERR_NO_DOMAIN)
+        """Ask, and act; what libvirt refuses now is tried again by the next look."""
+        gone = (
+            self._libvirt.VIR_ERR_NO_DOMAIN_BACKUP,
+            self._libvirt.VIR_ERR_OPERATION_INVALID,
+            self._libvirt.VIR_ERR_NO_DOMAIN,
+        )
         try:
             domain = self._libvirt.open(self._order.uri).lookupByUUIDString(self._order.uuid)
-            self.job = is_at(domain.backupGetXMLDesc(0), self._order.address)
-            if self.job and self._end:
-                domain.abortJob()
+            self.job = self._has_job(domain, gone)
+            self._act(domain)
         except self._libvirt.libvirtError as error:
             self.job = False if error.get_error_code() in gone else self.job
+
+    def _has_job(self, domain: t.Any, gone: tuple[int, ...]) -> bool:
+        try:
+            ours = is_at(domain.backupGetXMLDesc(0), self._order.address)
+            self._foreign = not ours
+            return ours
+        except self._libvirt.libvirtError as error:
+            if error.get_error_code() in gone:
+                return False
+            raise
+
+    def _act(self, domain: t.Any) -> None:
+        """End the job where it has to end, and let a guest go on whose job has ended."""
+        paused = domain.state(0) == [PAUSED, IOERROR] and not self._order.was_paused
+        why = self._why or (PAUSED_GUEST if paused else "")
+        if self.job and (self._end or why):
+            # First, so that whoever loses the connection can say why.
+            if why:
+                self._note.say(why)
+            domain.abortJob()
+        elif not (self.job or self._foreign) and self._begun and paused:
+            domain.resume()
+            self._note.say(RESUMED)
 
 
 def watch(order: Order, libvirt: t.Any) -> str:
@@ -99,6 +202,9 @@ def watch(order: Order, libvirt: t.Any) -> str:
     looked = time.monotonic()
     begun = False
     look: Look | None = None
+    note, alarm = Note(order.note_file), threading.Event()
+    gauge = Gauge(order.scratch, alarm)
+    gauge.start()
     while os.path.exists(order.lease_file):
         now = time.monotonic()
         signs = last_signs(order)
@@ -109,18 +215,15 @@ def watch(order: Order, libvirt: t.Any) -> str:
             if look.job is False and (begun or now >= expires):
                 return "the job is over"
             look, looked = None, now
-        if look is None and (now - looked >= LOOK or now >= expires):
-            look = Look(order, libvirt, end=now >= expires)
+        end = now >= expires or bool(gauge.low)
+        if look is None and (now - looked >= LOOK or end):
+            look = Look(order, libvirt, note, end=end, why=gauge.low, begun=begun)
             look.start()
         if now >= expires + STUBBORN:
             return "libvirt did not answer"
-        time.sleep(TICK)
+        alarm.wait(TICK)
+        alarm.clear()
     return "disarmed"
-
-
-def for_us_alone(path: str, flags: int) -> int:
-    """Open a file that nobody else may read, whatever the umask."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def main() -> None:
@@ -129,12 +232,11 @@ def main() -> None:
 
     order = Order(*json.loads(sys.argv[1]))
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    first = Look(order, libvirt, end=False)
+    first = Look(order, libvirt, Note(order.note_file), end=False)
     first.start()
     first.join(BEGIN)
     if first.job is not None:
-        with open(order.lease_file, "w", encoding="ascii", opener=for_us_alone) as file:
-            file.write(f"{os.getpid()}\n")
+        write_new(order.lease_file, f"{os.getpid()}")
         watch(order, libvirt)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(order.lease_file)

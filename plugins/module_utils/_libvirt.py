@@ -57,8 +57,10 @@ _REMEDIES: dict[int, str] = {
     CHECKPOINT_INCONSISTENT: "Set backupmode of that disk to auto or full.",
 }
 
-# virDomainState and the operation of virDomainJobInfo (VIR_DOMAIN_JOB_OPERATION_BACKUP).
+# virDomainState (with a reason of one, virDomainPausedReason) and the operation of virDomainJobInfo
+# (VIR_DOMAIN_JOB_OPERATION_BACKUP).
 _STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+_PAUSED, _PAUSED_IOERROR = 3, 5
 _OPERATION_BACKUP = 9
 _JOB_NONE = 0
 _JOB_COMPLETED = 3
@@ -68,6 +70,8 @@ _FREEZE_SECONDS = 60.0
 
 # By value: older clients lack the name.
 _UNDEFINE_KEEP_TPM = 64
+# virDomainBackupBeginFlags, by value: a client older than the daemon lacks the name.
+_PRESERVE_SHUTDOWN_DOMAIN = 2
 
 
 def require_libvirt() -> None:
@@ -188,6 +192,11 @@ class Hypervisor:
                 "libvirt_python": _version(libvirt.getVersion()),
             }
 
+    def version(self) -> int:
+        """Return the daemon's version as libvirt counts: 11010000 is 11.10.0. The binding's own says nothing of it."""
+        with _translated("Asking for the version"):
+            return int(self._connection.getLibVersion())
+
     def supports_backup(self) -> bool:
         """Whether the domain capabilities announce incremental backup (libvirt 7.6 with QEMU 6.1 and later)."""
         with _translated("Asking for the domain capabilities"):
@@ -292,6 +301,12 @@ class DomainHandle:
         """Whether the domain has a running QEMU."""
         with _translated(f"Asking for the state of domain '{self.name}'"):
             return bool(self._domain.isActive())
+
+    def is_paused_by_io_error(self) -> bool:
+        """Whether the guest stands still since a write or read of its failed (``error_policy`` of the disk)."""
+        with _translated(f"Asking for the state of domain '{self.name}'"):
+            state, reason = self._domain.state(0)
+        return (state, reason) == (_PAUSED, _PAUSED_IOERROR)
 
     def is_persistent(self) -> bool:
         """Whether the domain's definition outlives its QEMU."""
@@ -424,9 +439,15 @@ class DomainHandle:
                 return None
             raise _failure(f"Asking for the backup job of domain '{self.name}'", error) from error
 
-    def begin_backup(self, xml: str, checkpoint_xml: str | None, *, reuse_external: bool) -> None:
-        """Start a backup job, with a checkpoint in the same moment when ``checkpoint_xml`` is given."""
+    def begin_backup(
+        self, xml: str, checkpoint_xml: str | None, *, reuse_external: bool, preserve: bool = False
+    ) -> None:
+        """Start a backup job, with a checkpoint in the same moment when ``checkpoint_xml`` is given.
+
+        With ``preserve`` the job goes on when the guest shuts down (``_decide.capability`` tells who can).
+        """
         flags = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if reuse_external else 0
+        flags |= _PRESERVE_SHUTDOWN_DOMAIN if preserve else 0
         with _translated(f"Starting the backup of domain '{self.name}'"):
             self._domain.backupBegin(xml, checkpoint_xml, flags)
 

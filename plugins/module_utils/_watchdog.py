@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import B
 
 # Runs as a process of its own, so that a guest thaws even when this one is killed while it holds a freeze: the pipe
 # closes with us, and anything but the word "thawed" on it makes the watchdog act. It connects before it says ready, and
-# anew for each thaw: a libvirtd that was restarted meanwhile has dropped its connection.
+# anew for each thaw: a libvirtd that was restarted meanwhile has dropped its connection. It says so before it acts.
 _WATCHDOG = """
 import select, sys, time
 import libvirt
@@ -33,6 +34,10 @@ domain()
 print("ready", flush=True)
 readable = select.select([sys.stdin], [], [], seconds)[0]
 if not readable or sys.stdin.readline().strip() != "thawed":
+    try:
+        print("acts", flush=True)
+    except OSError:
+        pass
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
@@ -63,6 +68,11 @@ class ThawWatchdog:
             raise BackupError(
                 "The watchdog that would thaw the guest could not be started, so the guest was not frozen."
             )
+
+    def has_acted(self) -> bool:
+        """Whether it has thawed the guest, or is about to: what was frozen is not any more."""
+        said = self._process.stdout
+        return said is not None and bool(select.select([said], [], [], 0)[0])
 
     def thawed(self) -> None:
         """Tell the watchdog that it is not needed, and wait for its end."""

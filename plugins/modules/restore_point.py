@@ -49,7 +49,7 @@ options:
   id:
     description:
       - Id of the restore point, as returned with O(state=staged). Required with O(state=present), and with
-        O(state=absent) unless O(break_lock=true).
+        O(state=absent) unless there is O(break_lock=true) or O(token).
       - With O(state=staged), together with O(token), confirms a run that has begun; its lease begins anew.
     type: str
   token:
@@ -57,6 +57,8 @@ options:
       - What proves that this run holds the lock, as returned with O(state=staged). Required with O(state=present).
       - With O(state=absent), removes under that lock, and gives the lock back if O(id) is that run's own. Without it,
         the lock must be free and is taken for the moment of the removal.
+      - With O(state=absent) and without O(id), only gives the lock back. The staging stays and names to the next run
+        what this one could not clean up, such as the checkpoint of a domain that was powered off.
     type: str
   disks:
     description:
@@ -279,6 +281,13 @@ EXAMPLES = r"""
     token: "{{ plan.token }}"
     state: absent
     staging: true
+
+- name: Let the next run at the domain that was powered off, and clean up there
+  virt.backup.restore_point:
+    repository: /srv/backup/vms
+    domain_uuid: "{{ info.domain.uuid }}"
+    token: "{{ plan.token }}"
+    state: absent
 
 - name: Free the lock of a run whose controller is gone for good
   virt.backup.restore_point:

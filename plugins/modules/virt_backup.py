@@ -144,13 +144,26 @@ options:
         it.
     type: path
     default: /var/lib/virt-backup/scratch
-  scratch_min_percent:
+  scratch_min_free:
     description:
-      - How much must be free where scratch files go, in percent of the virtual size of the participating disks.
-      - When scratch space runs out during the job, the guest's writes fail and libvirt pauses it. V(100) rules that
-        out.
-    type: int
-    default: 10
+      - How much must be free where scratch files go for the job to begin. Either a size such as V(20G), or a percentage
+        of the worst case, in which the guest overwrites all of the participating disks during the job. For several
+        disks whose scratch goes to one file system it counts for all of them together.
+      - V(100%) rules out that the job fills its scratch space. RV(scratch[].worst_case) says how much that is.
+      - Also what a block device has to have that is given for scratch. How full a device is cannot be watched, and
+        the module warns of one that is smaller than the worst case.
+    type: str
+    default: 10%
+  scratch_low_water:
+    description:
+      - How much must stay free while the job runs, as a size such as V(2G). With less, the job is ended before the
+        guest can meet an error, and RV(ended_early) of O(state=stopped) and the error of M(virt.backup.nbd_extract) say
+        why.
+      - When omitted, it is 1 GiB, or an eighth of what is free when the job begins if that is less. A guest can write
+        1 GiB in the second that passes from a look at the file system to the end of the job; where storage is
+        faster than that, more is needed. V(0) watches nothing.
+      - The process of O(lease) watches, so there must be a lease.
+    type: str
   target_dir:
     description:
       - Directory for targets that are not named by themselves. Push mode only.
@@ -161,6 +174,8 @@ options:
       - A pull job goes on until somebody ends it, and its scratch files grow until their file system is full and the
         guest stops. With a lease, a process that outlives this module (a transient unit where systemd runs) ends the
         job when its run has died.
+      - The same process watches scratch space for O(scratch_low_water), and ends the job when an I/O error has paused
+        the guest. A guest that an I/O error paused during the job is resumed when the job has ended.
       - Signs of life are every call of this module with the same job, and every change of a file in O(signs_of_life).
       - Only this job is ever ended, recognised by its socket or port. O(state=stopped) disarms the process.
     type: int
@@ -204,7 +219,8 @@ options:
       - Whether the guest's file systems are frozen while the job begins, through the guest agent.
       - V(try) goes on without when that fails, and warns. V(require) fails.
       - A paused domain cannot freeze; what its guest has not written yet is not in the backup.
-      - The guest is thawed right after the begin on every path, by a watchdog process even if the module is killed.
+      - The guest is thawed right after the begin on every path, by a watchdog process even if the module is killed, and
+        after two minutes in any case. When the begin takes longer, the backup does not count as frozen.
     type: str
     choices: [never, try, require]
     default: never
@@ -383,6 +399,38 @@ freeze_seconds:
   returned: with O(state=started)
   type: float
   sample: 0.412
+scratch:
+  description: The room that scratch has where it goes, empty in push mode and when the job was active already.
+  returned: with O(state=started)
+  type: list
+  elements: dict
+  contains:
+    place:
+      description: The directory, or the block device.
+      returned: success
+      type: str
+      sample: /var/lib/virt-backup/scratch
+    disks:
+      description: The disks whose scratch goes there.
+      returned: success
+      type: list
+      elements: str
+      sample: [vda, vdb]
+    free:
+      description: How many bytes are free, or how many the device has.
+      returned: success
+      type: int
+      sample: 107374182400
+    worst_case:
+      description: How many bytes these disks take there when the guest overwrites all of them during the job.
+      returned: success
+      type: int
+      sample: 21481127936
+    low_water:
+      description: With how many bytes left the job is ended, V(0) when nothing is watched.
+      returned: success
+      type: int
+      sample: 1073741824
 leftovers:
   description: Scratch files of ours that were removed because an earlier job could not; the hypervisor lost power, say.
   returned: with O(state=started)
@@ -394,6 +442,22 @@ ended:
   returned: with O(state=stopped)
   type: str
   sample: the job was ended
+ended_early:
+  description:
+    - Why the job was over before anybody asked for its end, because it had been ended to protect the guest, or because
+      the guest is off. Otherwise empty.
+  returned: with O(state=stopped) and O(mode=pull)
+  type: str
+  sample: >-
+    Scratch space in '/var/lib/virt-backup/scratch' ran low (1020.0 MiB left, 1024.0 MiB wanted): the job was ended to
+    protect the guest.
+resumed:
+  description:
+    - Whether the guest was resumed, which an I/O error had paused during the job. A full scratch space does that.
+    - A guest that was paused before, or by somebody's wish, is left alone.
+  returned: with O(state=stopped) and O(mode=pull)
+  type: bool
+  sample: false
 rebased:
   description: The disks whose targets got O(disks[].backing_file) in place of the live disk.
   returned: with O(state=stopped) and O(mode=push)
@@ -423,7 +487,7 @@ MODES = [mode.value for mode in BackupMode]
 
 # Options that the request has under the same name and of the same type.
 AS_GIVEN = (
-    "uri", "domain", "mode", "scratch_dir", "scratch_min_percent", "lease", "quiesce", "reuse_external",
+    "uri", "domain", "mode", "scratch_dir", "scratch_min_free", "lease", "quiesce", "reuse_external",
     "fail_if_incremental_possible", "cancel", "timeout",
 )  # fmt: skip
 
@@ -476,7 +540,8 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "disks": {"type": "list", "elements": "dict", "options": DISK_SPEC},
         "server": {"type": "dict", "options": SERVER_SPEC},
         "scratch_dir": {"type": "path", "default": "/var/lib/virt-backup/scratch"},
-        "scratch_min_percent": {"type": "int", "default": 10},
+        "scratch_min_free": {"type": "str", "default": "10%"},
+        "scratch_low_water": {"type": "str"},
         "target_dir": {"type": "path"},
         "lease": {"type": "int", "default": 0},
         "signs_of_life": {"type": "list", "elements": "path", "default": []},
@@ -498,6 +563,7 @@ def request_from(options: dict[str, t.Any]) -> BackupRequest:
         **{name: options[name] for name in AS_GIVEN},
         incremental=options["incremental"] or "",
         target_dir=options["target_dir"] or "",
+        scratch_low_water=options["scratch_low_water"] or "",
         signs_of_life=tuple(options["signs_of_life"]),
         backupmode=BackupMode(options["backupmode"]),
         disks=None if disks is None else tuple(_disk(disk) for disk in disks),

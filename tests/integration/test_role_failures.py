@@ -109,7 +109,7 @@ print(sys.argv[2], end="")
 # have, and whether images were copied by then.
 LOSSES = {
     "before-the-begin": ("backup_uri", "qemu:///system", False),
-    "before-the-copy": ("backup_scratch_min_percent", "10", False),
+    "before-the-copy": ("backup_scratch_min_free", "10%", False),
     "before-the-end": ("backup_timeout", "60", True),
 }
 

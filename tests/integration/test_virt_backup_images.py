@@ -197,13 +197,13 @@ def tiny(workdir: pathlib.Path) -> t.Iterator[pathlib.Path]:
 def test_scratch_that_is_too_small_is_refused_unless_asked_for(domain: LabDomain, tiny: pathlib.Path) -> None:
     sentence = kit.refusal("virt_backup", domain=domain.name, scratch_dir=str(tiny))
     assert sentence.startswith(f"scratch_dir: '{tiny}' has ")
-    assert "when it fills up, the guest stops" in sentence
+    assert "(scratch_min_free: 10%); at worst, when all of disk vda is overwritten" in sentence
     assert kit.nothing_left(domain, "ck1")
 
 
 def test_a_job_whose_scratch_is_full_can_be_ended_and_the_domain_goes_on(domain: LabDomain, tiny: pathlib.Path) -> None:
     domain.write("vda", 0, 16 * MIB, 0x11)
-    options = {"scratch_dir": str(tiny), "scratch_min_percent": 0}
+    options = {"scratch_dir": str(tiny), "scratch_min_free": "0%"}
     kit.backup(domain, **options, checkpoint={"name": "ck2"})
     device = domain._qdev("vda")
     virsh("qemu-monitor-command", domain.name, "--hmp", f'qemu-io -d {device} "write -P 0x22 0 16M"')

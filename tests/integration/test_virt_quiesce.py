@@ -16,6 +16,7 @@ import uuid
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from lab import services
 from lab.disks import MIB, Disk
 from lab.domains import Domains, LabDomain
 from lab.guest import CHANNEL, Guest
@@ -24,7 +25,7 @@ from lab.wait import until
 
 from ansible_collections.virt.backup.plugins.module_utils import _libvirt
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
-from ansible_collections.virt.backup.plugins.module_utils._run import preflight
+from ansible_collections.virt.backup.plugins.module_utils._run import preflight, quiesce
 from ansible_collections.virt.backup.plugins.modules import virt_backup
 from ansible_collections.virt.backup.tests.integration import virt_kit as kit
 
@@ -170,6 +171,73 @@ def test_killed_in_the_freeze_the_guest_thaws(
     assert guest.has_job() is (how is signal.SIGKILL)
     assert guest.checkpoints() == (["ck1"] if how is signal.SIGKILL else [])
     assert ("Interrupted by SIGTERM; what had been begun was undone." in printed) is (how is signal.SIGTERM)
+
+
+BOUND = 3.0
+"""How long the watchdog waits here, in place of two minutes."""
+
+
+def slow_begin(guest: Guest, wish: str) -> kit.Result:
+    """Begin while libvirtd stands still until the watchdog has acted; return the result of the module."""
+    daemon = services.pid_of("libvirtd")
+    stands_still, goes_on = os.pipe()
+
+    def act(begin: t.Callable[[], None]) -> None:
+        os.kill(daemon, signal.SIGSTOP)
+        os.write(goes_on, b"!")
+        begin()
+
+    options = {"domain": guest.name, "quiesce": wish, "checkpoint": {"name": "ck1"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quiesce, "_WATCHDOG_SECONDS", BOUND)
+        at_begin(patch, act)
+        pid, reading = kit.start_child(lambda: _module(options))
+    os.read(stands_still, 1)
+    frozen_at = time.monotonic()
+    until("the guest has waited long enough", lambda: time.monotonic() - frozen_at > BOUND + 1, 2 * BOUND)
+    os.kill(daemon, signal.SIGCONT)
+    until("the guest is thawed", lambda: frozen(guest) == "thawed", 30)
+    with open(reading, encoding="utf-8") as pipe:
+        result = kit.result_in(pipe.read())
+    os.waitpid(pid, 0)
+    for descriptor in (stands_still, goes_on):
+        os.close(descriptor)
+    return result
+
+
+def test_a_libvirtd_that_hangs_in_the_begin_does_not_count_as_frozen(guest: Guest) -> None:
+    result = slow_begin(guest, "try")
+    assert (result["failed"], result["quiesced"], result["freeze_seconds"]) == (False, False, BOUND)
+    assert result["warnings"][0].startswith(
+        "Not frozen in the moment of the backup: the guest was thawed after 3 seconds"
+    )
+    assert guest.has_job()
+
+
+def test_a_libvirtd_that_hangs_in_the_begin_fails_what_requires_the_freeze(guest: Guest) -> None:
+    result = slow_begin(guest, "require")
+    assert result["msg"].startswith("quiesce: require was not met: the guest was thawed after 3 seconds, and the begin")
+    assert kit.nothing_left(guest)
+
+
+def test_a_begin_that_never_returns_thaws_within_the_bound(guest: Guest) -> None:
+    """Whatever keeps it: nobody waits for the module."""
+
+    def never(_begin: t.Callable[[], None]) -> None:
+        while True:
+            signal.pause()
+
+    options = {"domain": guest.name, "quiesce": "require", "checkpoint": {"name": "ck1"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quiesce, "_WATCHDOG_SECONDS", BOUND)
+        at_begin(patch, never)
+        pid, _reading = kit.start_child(lambda: _module(options))
+    try:
+        until("the guest is frozen", lambda: frozen(guest) == "frozen")
+        until("the guest is thawed", lambda: frozen(guest) == "thawed", BOUND + 10)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def test_a_thaw_that_fails_is_told_and_the_watchdog_does_it(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

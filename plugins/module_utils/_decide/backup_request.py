@@ -21,6 +21,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
     check_socket,
     check_unique,
 )
+from ansible_collections.virt.backup.plugins.module_utils._decide.scratch import check_sizes
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.level import BackupMode
 
@@ -42,8 +43,7 @@ def check_request(request: BackupRequest) -> None:
     check_given("domain", request.domain, "a name or UUID")
     if request.timeout < 1:
         raise InputError("timeout", request.timeout, "is no waiting time", "give at least 1 second")
-    if not 0 <= request.scratch_min_percent <= 100:
-        raise InputError("scratch_min_percent", request.scratch_min_percent, "is no percentage", "use 0 to 100")
+    check_sizes(request.scratch_min_free, request.scratch_low_water)
     _check_lease(request)
     _check_mode(request)
     _check_levels(request)
@@ -64,6 +64,9 @@ def _check_lease(request: BackupRequest) -> None:
         raise InputError("lease", request.lease, "is given in push mode", "leave it out: a push job ends by itself")
     for index, path in enumerate(request.signs_of_life):
         check_absolute(f"signs_of_life[{index}]", path)
+    if request.scratch_low_water and not request.lease:
+        problem = "is given without lease, and the process that watches is that of the lease"
+        raise InputError("scratch_low_water", request.scratch_low_water, problem, "give a lease, too")
     if request.signs_of_life and not request.lease:
         raise InputError("signs_of_life", list(request.signs_of_life), "is given without lease", "give a lease, too")
 

@@ -27,6 +27,18 @@ TOO_OLD = (
 _QEMU_ON_TOO_OLD = "Cannot store dirty bitmaps in qcow2 v2 files"
 
 
+_PRESERVES_SHUTDOWN = 11_010_000
+
+
+def preserves_shutdown(daemon: int) -> bool:
+    """Whether that version of the daemon can keep QEMU, and with it the job, when the guest shuts down.
+
+    It is VIR_DOMAIN_BACKUP_BEGIN_PRESERVE_SHUTDOWN_DOMAIN; an older daemon refuses any flag that it does not know. QEMU
+    is then reset and paused, and ends when the job has.
+    """
+    return daemon >= _PRESERVES_SHUTDOWN
+
+
 def why_no_backup(disk: Disk) -> str:
     """Return why a backup job cannot take this disk, even when it is listed."""
     if not disk.has_media:

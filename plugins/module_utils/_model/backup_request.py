@@ -48,9 +48,10 @@ class CheckpointRequest:
 class BackupRequest:
     """All options of ``virt_backup`` but ``state``.
 
-    ``timeout`` is in seconds. ``scratch_min_percent`` is the share of the participating disks' virtual size that must
-    be free where scratch files go. ``lease`` is for how many seconds nobody may give a sign of life before the job is
-    ended, 0 for ever; ``signs_of_life`` are files that are written to by who lives.
+    ``timeout`` is in seconds. ``scratch_min_free`` is what must be free where scratch files go for the job to begin,
+    ``scratch_low_water`` what must stay free while it runs, both as the user wrote them; an empty one is derived.
+    ``lease`` is for how many seconds nobody may give a sign of life before the job is ended, 0 for ever;
+    ``signs_of_life`` are files that are written to by who lives.
     """
 
     uri: str
@@ -68,7 +69,8 @@ class BackupRequest:
     fail_if_incremental_possible: bool = False
     cancel: bool = False
     timeout: int = 60
-    scratch_min_percent: int = 10
+    scratch_min_free: str = "10%"
+    scratch_low_water: str = ""
     lease: int = 0
     signs_of_life: tuple[str, ...] = ()
 

@@ -17,7 +17,11 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.backup_request
     check_against_domain,
     check_request,
 )
-from ansible_collections.virt.backup.plugins.module_utils._decide.capability import TOO_OLD, disk_too_old
+from ansible_collections.virt.backup.plugins.module_utils._decide.capability import (
+    TOO_OLD,
+    disk_too_old,
+    preserves_shutdown,
+)
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import (
     CHECKPOINT_INCONSISTENT,
     OPERATION_FAILED,
@@ -38,17 +42,26 @@ from ansible_collections.virt.backup.plugins.module_utils._run.backup_report imp
     server_result,
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.dead_man import arm, disarm, renew
+from ansible_collections.virt.backup.plugins.module_utils._run.job_files import remember_pause
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import Observation, observe, require_running
 from ansible_collections.virt.backup.plugins.module_utils._run.preflight import check_places, remove_leftovers
+from ansible_collections.virt.backup.plugins.module_utils._run.preflight_scratch import (
+    check_scratch,
+    marks_of,
+    rooms_result,
+    unwatched,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.quiesce import Freeze, foresee_freeze, frozen
+from ansible_collections.virt.backup.plugins.module_utils._run.resume import resume_after
 from ansible_collections.virt.backup.plugins.module_utils._run.schema import check_schema
 from ansible_collections.virt.backup.plugins.module_utils._xml.backup import build_backup, parse_backup
 from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import build_checkpoint
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import BackupPlan
-    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
+    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle, Hypervisor
     from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
+    from ansible_collections.virt.backup.plugins.module_utils._model.scratch import Room
 
 # Whole names: "vda" in the checkpoint "nightly-vda.1" is no disk.
 _NAMES = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -61,6 +74,19 @@ class _Documents:
     plan: BackupPlan
     backup: str
     checkpoint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ground:
+    """What was found where the job will run: ``leftovers`` to remove, the ``rooms`` of its scratch.
+
+    ``preserve`` is whether the daemon keeps the job when the guest shuts down, ``local`` whether it is on this machine.
+    """
+
+    leftovers: list[str]
+    rooms: tuple[Room, ...]
+    preserve: bool
+    local: bool
 
 
 def start_backup(request: BackupRequest, *, check: bool) -> Outcome:
@@ -85,12 +111,20 @@ def start_backup(request: BackupRequest, *, check: bool) -> Outcome:
             return outcome
         _refuse_known_checkpoint(request, seen)
         foresee_freeze(seen.domain, request.quiesce)
-        leftovers = check_places(request, documents.plan, seen.domain) if hypervisor.is_local else []
+        ground = _ground(hypervisor, request, documents.plan, seen)
         _refuse_other_job(handle)
         if check:
-            return _planned(documents, request, seen, leftovers)
-        remove_leftovers(leftovers)
-        return _begin(handle, request, seen, documents, leftovers)
+            return _planned(documents, request, seen, ground)
+        remove_leftovers(ground.leftovers)
+        return _begin(handle, request, seen, documents, ground)
+
+
+def _ground(hypervisor: Hypervisor, request: BackupRequest, plan: BackupPlan, seen: Observation) -> _Ground:
+    preserve = preserves_shutdown(hypervisor.version())
+    if not hypervisor.is_local:
+        return _Ground([], (), preserve, local=False)
+    leftovers = check_places(request, plan, seen.domain)
+    return _Ground(leftovers, check_scratch(request, plan, seen.domain, leftovers), preserve, local=True)
 
 
 def _prepare(request: BackupRequest, seen: Observation, refused: t.Mapping[str, str]) -> _Documents:
@@ -117,7 +151,7 @@ def _already_active(request: BackupRequest, seen: Observation, documents: _Docum
     result = job_result(documents.plan, job, seen.domain)
     return Outcome(
         changed=False,
-        result={**result, **_freeze_result(Freeze()), "leftovers": [], **_xml_result(documents)},
+        result={**result, **_freeze_result(Freeze()), "leftovers": [], "scratch": [], **_xml_result(documents)},
         before=job_state(job),
         after=job_state(job),
     )
@@ -143,7 +177,7 @@ def _refuse_other_job(handle: DomainHandle) -> None:
         )
 
 
-def _planned(documents: _Documents, request: BackupRequest, seen: Observation, leftovers: list[str]) -> Outcome:
+def _planned(documents: _Documents, request: BackupRequest, seen: Observation, ground: _Ground) -> Outcome:
     plan = documents.plan
     return Outcome(
         changed=True,
@@ -151,11 +185,15 @@ def _planned(documents: _Documents, request: BackupRequest, seen: Observation, l
             **job_result(plan, plan.job, seen.domain),
             **_freeze_result(Freeze()),
             **_xml_result(documents),
-            "leftovers": leftovers,
+            **_ground_result(request, ground),
         },
         before=job_state(None),
         after=job_state(plan.job),
-        warnings=(*_plan_warnings(request, documents), *foresee_freeze(seen.domain, request.quiesce)),
+        warnings=(
+            *_plan_warnings(request, documents),
+            *unwatched(ground.rooms),
+            *foresee_freeze(seen.domain, request.quiesce),
+        ),
     )
 
 
@@ -170,15 +208,18 @@ def _plan_warnings(request: BackupRequest, documents: _Documents) -> tuple[str, 
 
 
 def _begin(
-    handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents, leftovers: list[str]
+    handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents, ground: _Ground
 ) -> Outcome:
+    server = documents.plan.job.server
     try:
-        arm(request, documents.plan.job.server, handle.uuid)
+        if server is not None and ground.local:
+            remember_pause(server, handle.uuid, paused=handle.is_paused_by_io_error())
+        arm(request, server, handle.uuid, marks_of(request, ground.rooms))
         with frozen(handle, request.quiesce, seen.domain) as freeze:
-            documents = _begin_with_fallback(handle, request, seen, documents)
+            documents = _begin_with_fallback(handle, request, seen, documents, preserve=ground.preserve)
         job = _begun_job(handle, documents.plan.job)
     except BaseException as error:
-        _undo(handle, request, documents, error)
+        _undo(handle, request, documents, error, local=ground.local)
         raise
     return Outcome(
         changed=True,
@@ -186,11 +227,11 @@ def _begin(
             **job_result(documents.plan, job, seen.domain),
             **_freeze_result(freeze),
             **_xml_result(documents),
-            "leftovers": leftovers,
+            **_ground_result(request, ground),
         },
         before=job_state(None),
         after=job_state(job),
-        warnings=(*_plan_warnings(request, documents), *freeze.warnings),
+        warnings=(*_plan_warnings(request, documents), *unwatched(ground.rooms), *freeze.warnings),
     )
 
 
@@ -210,7 +251,7 @@ def _begun_job(handle: DomainHandle, planned: BackupJob) -> BackupJob:
 
 
 def _begin_with_fallback(
-    handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents
+    handle: DomainHandle, request: BackupRequest, seen: Observation, documents: _Documents, *, preserve: bool
 ) -> _Documents:
     """Begin; where libvirt refuses one disk's bitmap, that disk alone becomes full and the job is tried again.
 
@@ -220,7 +261,12 @@ def _begin_with_fallback(
     refused: dict[str, str] = {}
     while True:
         try:
-            handle.begin_backup(documents.backup, documents.checkpoint or None, reuse_external=request.reuse_external)
+            handle.begin_backup(
+                documents.backup,
+                documents.checkpoint or None,
+                reuse_external=request.reuse_external,
+                preserve=preserve,
+            )
             return documents
         except LibvirtFailure as error:
             disk, too_old = _refused_disk(error, documents.plan), disk_too_old(error.text, seen.domain)
@@ -245,7 +291,9 @@ def _refused_disk(error: LibvirtFailure, plan: BackupPlan) -> str:
     return next((name for name in reversed(_NAMES.findall(error.text)) if name in incremental), "")
 
 
-def _undo(handle: DomainHandle, request: BackupRequest, documents: _Documents, error: BaseException) -> None:
+def _undo(
+    handle: DomainHandle, request: BackupRequest, documents: _Documents, error: BaseException, *, local: bool
+) -> None:
     """Leave nothing of a failed begin: libvirt keeps the new checkpoint when only the export step failed."""
     name = _checkpoint_name(request)
     try:
@@ -254,6 +302,9 @@ def _undo(handle: DomainHandle, request: BackupRequest, documents: _Documents, e
             handle.abort_job()
             if not handle.wait_until_job_ended(request.timeout):
                 raise StateError(f"The job did not end within {request.timeout} seconds after it was told to.")
+        remark = resume_after(handle, documents.plan.job.server)[1] if local else ""
+        if remark and isinstance(error, BackupError):
+            error.note(remark)
         # Not before there is no job of ours: were we killed in between, nobody would be left to end it.
         disarm(documents.plan.job.server, handle.uuid)
         if name and not _exists_already(error, name):
@@ -275,6 +326,10 @@ def _is_ours(active: BackupJob, wanted: BackupJob) -> bool:
 
 def _freeze_result(freeze: Freeze) -> dict[str, t.Any]:
     return {"quiesced": freeze.quiesced, "freeze_seconds": freeze.seconds}
+
+
+def _ground_result(request: BackupRequest, ground: _Ground) -> dict[str, t.Any]:
+    return {"leftovers": ground.leftovers, "scratch": rooms_result(request, ground.rooms)}
 
 
 def _xml_result(documents: _Documents) -> dict[str, t.Any]:

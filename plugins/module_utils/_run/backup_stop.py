@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils import _qemu
+from ansible_collections.virt.backup.plugins.module_utils._deadman import RESUMED
 from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import default_socket
 from ansible_collections.virt.backup.plugins.module_utils._decide.backup_request import check_request
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_known
@@ -22,8 +24,16 @@ from ansible_collections.virt.backup.plugins.module_utils._model.job import Back
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import job_state, server_result
 from ansible_collections.virt.backup.plugins.module_utils._run.dead_man import disarm
+from ansible_collections.virt.backup.plugins.module_utils._run.job_files import (
+    forget_pause,
+    note_file,
+    read_note,
+    remove_dead_socket,
+    take_note,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.lost_server import serves
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
+from ansible_collections.virt.backup.plugins.module_utils._run.resume import resume_after
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
@@ -52,7 +62,7 @@ def stop_backup(request: BackupRequest, *, check: bool) -> Outcome:
                 "named here; it is left alone. End it with the tool that started it, or name its server or targets."
             )
         if request.mode == "pull":
-            return _stop_pull(handle, request, seen.job, check=check)
+            return _stop_pull(handle, request, seen, local=hypervisor.is_local, check=check)
         return _stop_push(handle, request, seen, check=check)
 
 
@@ -75,23 +85,43 @@ def _wanted_server(request: BackupRequest, uuid: str) -> Server:
     return server
 
 
-def _stop_lost(handle: DomainHandle, request: BackupRequest, *, check: bool) -> Outcome:
+def _stop_lost(handle: DomainHandle, request: BackupRequest, *, active: bool, check: bool) -> Outcome:
     """End what is left of our job when libvirt has lost it while QEMU still serves at our socket."""
     server = _wanted_server(request, handle.uuid)
     if server.transport != "unix" or not serves(handle.uuid, server.socket) or handle.has_other_job():
-        return _unchanged("no backup job was active")
+        return _unchanged("no backup job was active" if active else "no backup job was active: the domain is off")
     if not check:
         handle.stop_lost_server()
     lost = {"job": {"mode": "pull", "server": server_result(server), "known_to_libvirt": False}}
     return Outcome(True, {"ended": "libvirt had lost the job; its server was stopped"}, lost, job_state(None))
 
 
-def _stop_pull(handle: DomainHandle, request: BackupRequest, job: BackupJob | None, *, check: bool) -> Outcome:
-    outcome = _stop_lost(handle, request, check=check) if job is None else _end_pull(handle, request, job, check=check)
-    if not check:
-        # Not before the job has ended: were we killed in between, nobody would be left to end it.
-        disarm(_wanted_server(request, handle.uuid), handle.uuid)
-    return outcome
+def _stop_pull(handle: DomainHandle, request: BackupRequest, seen: Observation, *, local: bool, check: bool) -> Outcome:
+    if seen.job is None:
+        outcome = _stop_lost(handle, request, active=seen.active, check=check)
+    else:
+        outcome = _end_pull(handle, request, seen.job, check=check)
+    server = _wanted_server(request, handle.uuid)
+    # Of a guest that went off nobody is warned: it is for whoever lost the connection to know why.
+    off = "" if seen.active else f"Domain '{handle.name}' is off, and no job outlives its QEMU."
+    if check:
+        note = read_note(note_file(server, handle.uuid))
+        return _with(outcome, {"ended_early": note or off, "resumed": False}, (note,))
+    # The job that the guard ended was ours as well.
+    note = take_note(server, handle.uuid)
+    resumed, remark = resume_after(handle, server) if local and (outcome.changed or note) else (False, "")
+    forget_pause(server, handle.uuid)
+    if local and not outcome.changed:
+        remove_dead_socket(server)
+    # Not before the job has ended: were we killed in between, nobody would be left to end it.
+    disarm(server, handle.uuid)
+    told = {"ended_early": note or off, "resumed": resumed or RESUMED in note}
+    return _with(dataclasses.replace(outcome, changed=outcome.changed or resumed), told, (note, remark))
+
+
+def _with(outcome: Outcome, result: dict[str, t.Any], remarks: t.Iterable[str]) -> Outcome:
+    warnings = (*outcome.warnings, *(remark for remark in remarks if remark))
+    return dataclasses.replace(outcome, result={**outcome.result, **result}, warnings=warnings)
 
 
 def _end_pull(handle: DomainHandle, request: BackupRequest, job: BackupJob, *, check: bool) -> Outcome:

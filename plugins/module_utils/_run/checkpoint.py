@@ -115,8 +115,16 @@ def _ensure_present(handle: DomainHandle, goal: CheckpointGoal, seen: Observatio
     foreseen = Freeze(warnings=foresee_freeze(seen.domain, goal.quiesce))
     if check:
         return _present(parse_checkpoint(xml), xml, before=None, freeze=foreseen)
-    with frozen(handle, goal.quiesce, seen.domain) as freeze:
-        xml = _create(handle, goal, seen, xml)
+    made = False
+    try:
+        with frozen(handle, goal.quiesce, seen.domain) as freeze:
+            xml = _create(handle, goal, seen, xml)
+            made = True
+    except StateError:
+        # The guest thawed too early, and it was required that it does not.
+        if made:
+            handle.delete_checkpoint(goal.name)
+        raise
     created = handle.checkpoint_xml(goal.name) or xml
     return _present(parse_checkpoint(created), created, before=None, freeze=freeze)
 

@@ -12,35 +12,38 @@ import contextlib
 import inspect
 import json
 import os
-import posixpath
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils import _deadman, _detach
-from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import default_socket
+from ansible_collections.virt.backup.plugins.module_utils._run.job_files import lease_file, note_file, was_paused
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest
     from ansible_collections.virt.backup.plugins.module_utils._model.job import Server
+    from ansible_collections.virt.backup.plugins.module_utils._model.scratch import Mark
 
 _START_SECONDS = 30.0
 
 
-def lease_file(server: Server, uuid: str) -> str:
-    """Return the file that is there while the switch is armed: beside the socket, or where a socket would be."""
-    if server.transport == "unix":
-        return f"{server.socket}.lease"
-    return posixpath.join(posixpath.dirname(default_socket(uuid)), f"{uuid}-{server.port}.lease")
-
-
-def arm(request: BackupRequest, server: Server | None, uuid: str) -> None:
-    """Arm the switch for a job that is about to begin, if one is asked for.
+def arm(request: BackupRequest, server: Server | None, uuid: str, marks: t.Iterable[Mark]) -> None:
+    """Arm the switch for a job that is about to begin, if one is asked for. ``marks`` is the space that it watches.
 
     :raises BackupError: it did not start, so the job must not begin.
     """
     if not request.lease or server is None:
         return
     path = lease_file(server, uuid)
-    order = _deadman.Order(request.uri, uuid, server.address, path, request.lease, list(request.signs_of_life))
+    order = _deadman.Order(
+        request.uri,
+        uuid,
+        server.address,
+        path,
+        request.lease,
+        list(request.signs_of_life),
+        note_file(server, uuid),
+        [(mark.directory, mark.low_water) for mark in marks],
+        was_paused(server, uuid),
+    )
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     name = f"virt-backup-{uuid}-{os.getpid()}"

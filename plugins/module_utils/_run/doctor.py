@@ -14,12 +14,14 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._decide.diagnose import diagnose
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError
+from ansible_collections.virt.backup.plugins.module_utils._model.job import Server
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._model.repair import Repair, RepairKind
 from ansible_collections.virt.backup.plugins.module_utils._run import doctor_repairs
 from ansible_collections.virt.backup.plugins.module_utils._run.doctor_facts import DoctorRequest, gather
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import observe
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
+from ansible_collections.virt.backup.plugins.module_utils._run.resume import resume_after
 from ansible_collections.virt.backup.plugins.module_utils._store import lock
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import checked_path
 from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import open_repository
@@ -35,10 +37,11 @@ LEASE = 600
 
 @dataclasses.dataclass(frozen=True)
 class Treated:
-    """A repair and what came of it; ``problem`` is empty when it was made."""
+    """A repair and what came of it; ``problem`` is empty when it was made, ``remark`` tells what else was done."""
 
     repair: Repair
     problem: str = ""
+    remark: str = ""
 
 
 def heal(request: DoctorRequest, *, check: bool) -> Outcome:
@@ -119,8 +122,15 @@ def _treat(
             problem = doctor_repairs.make(repair, request, paths, handle, observe(handle, local=hypervisor.is_local))
         except BackupError as error:
             problem = error.message
-        treated.append(Treated(repair, problem))
+        treated.append(Treated(repair, problem, "" if problem else _resumed(repair, handle)))
     return treated
+
+
+def _resumed(repair: Repair, handle: DomainHandle) -> str:
+    """Let a guest go on that an I/O error paused while the job ran that was just ended; return what there is to say."""
+    if repair.kind not in (RepairKind.END_JOB, RepairKind.STOP_SERVER):
+        return ""
+    return resume_after(handle, Server("unix", repair.subject))[1]
 
 
 def _report(treated: t.Sequence[Treated], found: Diagnosis) -> Outcome:
@@ -140,4 +150,5 @@ def _report(treated: t.Sequence[Treated], found: Diagnosis) -> Outcome:
     result = {"repairs": repairs, "problems": problems, "in_progress": found.in_progress}
     wrong = [f"{entry.repair.kind.value} {entry.repair.subject}" for entry in treated]
     left = [f"{entry.repair.kind.value} {entry.repair.subject}" for entry in treated if entry.problem]
-    return Outcome(changed, result, {"to_repair": wrong}, {"to_repair": left})
+    remarks = tuple(entry.remark for entry in treated if entry.remark)
+    return Outcome(changed, result, {"to_repair": wrong}, {"to_repair": left}, remarks)

@@ -39,6 +39,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryptio
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest, Target, report
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_signals import noted_signals
+from ansible_collections.virt.backup.plugins.module_utils._run.job_files import note_of
 from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json
 
 if t.TYPE_CHECKING:
@@ -54,6 +55,14 @@ and one server serves all disks of a domain."""
 
 def extract(request: ExtractRequest, check: bool) -> Outcome:
     """Extract every image that is not there yet. They get their names when all are complete."""
+    try:
+        return _extract(request, check)
+    except BackupError as error:
+        _tell_why(error, request.images)
+        raise
+
+
+def _extract(request: ExtractRequest, check: bool) -> Outcome:
     images = tuple(dataclasses.replace(image, place=in_place.find_place(image.dest)) for image in request.images)
     request = dataclasses.replace(request, images=images)
     attributes = _check(request)
@@ -238,6 +247,12 @@ def _act(
             raise
         finally:
             status.write(progress(), now=True)
+
+
+def _tell_why(error: BackupError, images: Iterable[ImageRequest]) -> None:
+    """Say first that a backup job was ended to protect its guest, where that is why its server has gone."""
+    notes = {note_of(image.uri): None for image in images}
+    error.message = " ".join([note for note in notes if note] + [error.message])
 
 
 def _tell_undefined(error: BackupError, transfers: Iterable[Transfer]) -> None:

@@ -24,28 +24,22 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.disk import Domain
     from ansible_collections.virt.backup.plugins.module_utils._model.job import JobDisk
 
-# An empty qcow2 file takes 192 KiB; less than this cannot even begin.
-_SCRATCH_FLOOR = 1024 * 1024
-
 
 def check_places(request: BackupRequest, plan: BackupPlan, domain: Domain) -> list[str]:
-    """Refuse directories that are missing, closed or too small, and files that stand in the way.
+    """Refuse directories that are missing or closed, and files that stand in the way.
 
     :returns: paths of scratch files that an earlier job of ours left behind (the host lost power), to be removed.
     """
     if plan.job.server is not None:
         check_server(plan.job.server, domain)
-    leftovers = [disk.path for disk in plan.job.participating if _check_place(request, disk, domain)]
-    if request.mode == "pull":
-        _check_space(request, plan, domain)
-    return leftovers
+    return [disk.path for disk in plan.job.participating if _check_place(request, disk, domain)]
 
 
 def _check_place(request: BackupRequest, disk: JobDisk, domain: Domain) -> bool:
     """Return whether a leftover of ours lies where the disk's scratch or target goes; refuse whatever else is wrong."""
     parameter = place_option(request, disk.name)
     if disk.storage == "block":
-        _check_block(parameter, disk, request, domain)
+        _check_block(parameter, disk, domain)
     else:
         check_directory(parameter, disk.path, domain, os.X_OK)
         if not request.reuse_external:
@@ -58,20 +52,16 @@ def _check_place(request: BackupRequest, disk: JobDisk, domain: Domain) -> bool:
     return False
 
 
-def _check_block(parameter: str, disk: JobDisk, request: BackupRequest, domain: Domain) -> None:
-    size = _device_size(parameter, disk.path)
+def _check_block(parameter: str, disk: JobDisk, domain: Domain) -> None:
+    size = device_size(parameter, disk.path)
     source = domain.disk(disk.name)
     wanted = source.virtual_size if source else 0
     if disk.driver == "raw" and wanted not in (0, size):
         problem = f"has {size} bytes, and disk '{disk.name}' has {wanted}"
         raise InputError(parameter, disk.path, problem, "give a device of exactly that size, or use driver: qcow2")
-    needed = _share(request, wanted)
-    if request.mode == "pull" and size < needed:
-        problem = f"has {size} bytes, and {needed} are asked for ({_percent(request)})"
-        raise InputError(parameter, disk.path, problem, "give a larger device, or lower scratch_min_percent")
 
 
-def _device_size(parameter: str, path: str) -> int:
+def device_size(parameter: str, path: str) -> int:
     """Return the size of a block device in bytes; refuse whatever is none."""
     try:
         if not stat.S_ISBLK(os.stat(path).st_mode):
@@ -118,35 +108,6 @@ def _stands_in_the_way(request: BackupRequest, disk: JobDisk, uuid: str, paramet
     if request.mode == "pull" and disk.path == derived_scratch(request, uuid, disk.name) and stat.S_ISREG(mode):
         return True
     raise InputError(parameter, disk.path, "exists already", "remove it, choose another path, or set reuse_external")
-
-
-def _check_space(request: BackupRequest, plan: BackupPlan, domain: Domain) -> None:
-    """Refuse a file system without room for what the guest may overwrite: when scratch is full, the guest stops."""
-    needed: dict[int, int] = {}
-    directories: dict[int, tuple[str, str]] = {}
-    for job_disk in plan.job.participating:
-        disk = domain.disk(job_disk.name)
-        if job_disk.storage == "block" or disk is None:
-            continue
-        directory = os.path.dirname(job_disk.path)
-        device = os.stat(directory).st_dev
-        directories.setdefault(device, (place_option(request, job_disk.name), directory))
-        needed[device] = needed.get(device, 0) + _share(request, disk.virtual_size)
-    for device, (parameter, directory) in directories.items():
-        usage = os.statvfs(directory)
-        free = usage.f_bavail * usage.f_frsize
-        if free < needed[device]:
-            problem = f"has {free} bytes free, and {needed[device]} are asked for ({_percent(request)})"
-            raise InputError(parameter, directory, problem, "choose a larger one, or lower scratch_min_percent")
-
-
-def _share(request: BackupRequest, virtual_size: int) -> int:
-    """Return how many bytes of scratch space a disk of that size is to have."""
-    return max(virtual_size * request.scratch_min_percent // 100, _SCRATCH_FLOOR)
-
-
-def _percent(request: BackupRequest) -> str:
-    return f"{request.scratch_min_percent} percent of the disks' size; when it fills up, the guest stops"
 
 
 def remove_leftovers(paths: t.Iterable[str]) -> None:

@@ -22,8 +22,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
     from ansible_collections.virt.backup.plugins.module_utils._model.disk import Domain
 
-# Longer than a freeze plus a begin may take; a guest that stays frozen so long has lost us.
-_WATCHDOG_SECONDS = 180.0
+# Longer than a freeze and a begin may take: a freeze is given up after a minute, and a begin that waits for another job
+# after half of one. A guest that is frozen for so long has lost us.
+_WATCHDOG_SECONDS = 120.0
 
 
 @dataclasses.dataclass
@@ -78,10 +79,25 @@ def frozen(handle: DomainHandle, wish: str, domain: Domain) -> Iterator[Freeze]:
     try:
         _freeze(handle, wish, outcome)
         yield outcome
+        if outcome.quiesced and watchdog.has_acted():
+            _thawed_too_early(wish, outcome, time.monotonic() - began)
     finally:
         _thaw(handle, watchdog, outcome)
         if outcome.quiesced:
             outcome.seconds = round(time.monotonic() - began, 3)
+
+
+def _thawed_too_early(wish: str, outcome: Freeze, took: float) -> None:
+    """Take back that the moment was frozen: what was to begin in the freeze took longer than a guest is kept waiting.
+
+    :raises StateError: it was required.
+    """
+    outcome.quiesced, outcome.seconds = False, _WATCHDOG_SECONDS
+    problem = f"the guest was thawed after {_WATCHDOG_SECONDS:.0f} seconds, and the begin took {took:.0f}"
+    if wish == "require":
+        remedy = "look at what keeps libvirt busy, or use quiesce: try"
+        raise StateError(f"quiesce: require was not met: {problem}; {remedy}.")
+    outcome.warnings.append(f"Not frozen in the moment of the backup: {problem}; the backup is crash-consistent.")
 
 
 def _armed(handle: DomainHandle, wish: str, outcome: Freeze) -> ThawWatchdog | None:

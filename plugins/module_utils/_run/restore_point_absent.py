@@ -37,7 +37,10 @@ _BRIEF = 60
 
 @dataclasses.dataclass(frozen=True)
 class AbsentRequest:
-    """What is to go. ``staging`` means only a run in progress; ``break_lock`` drops the lock, whoever has it."""
+    """What is to go. ``staging`` means only a run in progress; ``break_lock`` drops the lock, whoever has it.
+
+    A ``token`` without ``id`` is the lock alone.
+    """
 
     repository: str
     domain_uuid: str
@@ -57,14 +60,15 @@ def remove(request: AbsentRequest, *, check: bool) -> Outcome:
     with world(f"restore point {request.id}" if request.id else f"the lock in {paths.root}"):
         broken = request.break_lock and _break(paths, check=check)
         if not request.id:
-            return _report(repository, request, [], broken=broken, released=False)
+            released = bool(request.token) and _give_back(paths, request.token, check=check)
+            return _report(repository, request, [], broken=broken, released=released)
         return _remove(repository, paths, request, broken=broken, check=check)
 
 
 def _check(request: AbsentRequest) -> None:
     if request.id:
         checked_id("id", request.id)
-    elif not request.break_lock:
+    elif not (request.break_lock or request.token):
         raise InputError("id", "", "is missing", "say which restore point or staging to remove")
     elif request.staging:
         raise InputError("staging", True, "is given without id", "say whose staging to remove, or leave staging out")
@@ -171,6 +175,14 @@ def _release_ours(paths: DomainPaths, request: AbsentRequest, *, check: bool) ->
     if record is None or record.token != request.token or record.id != request.id:
         return False
     return True if check else lock.release(paths, request.token)
+
+
+def _give_back(paths: DomainPaths, token: str, *, check: bool) -> bool:
+    """Give a run's lock back and keep its staging, which names to the next run what this one could not clean up."""
+    if not check:
+        return lock.release(paths, token)
+    record = lock.read_lock(paths)
+    return record is not None and record.token == token
 
 
 def _report(

@@ -112,3 +112,37 @@ def test_a_call_that_fails_in_time() -> None:
 
     answer = _libvirt._in_time(call, 5.0)
     assert isinstance(answer, libvirt.libvirtError)
+
+
+class Calls:
+    """A domain of libvirt's that writes down the flags of a begin, and the connection to its daemon."""
+
+    def __init__(self, version: int = 0) -> None:
+        self._version = version
+        self.flags: list[int] = []
+
+    def name(self) -> str:
+        return "web"
+
+    def UUIDString(self) -> str:  # noqa: N802  libvirt's name
+        return "uuid"
+
+    def backupBegin(self, _xml: str, _checkpoint: str | None, flags: int) -> None:  # noqa: N802  libvirt's name
+        self.flags.append(flags)
+
+    def getLibVersion(self) -> int:  # noqa: N802  libvirt's name
+        return self._version
+
+
+@pytest.mark.parametrize(
+    ("reuse", "preserve", "flags"), [(False, False, 0), (True, False, 1), (False, True, 2), (True, True, 3)]
+)
+def test_flags_of_a_begin(flags: int, *, reuse: bool, preserve: bool) -> None:
+    """virDomainBackupBeginFlags; the second is known to libvirt 11.10 and later."""
+    domain = Calls()
+    _libvirt.DomainHandle(domain, "qemu:///system").begin_backup("<x/>", None, reuse_external=reuse, preserve=preserve)
+    assert domain.flags == [flags]
+
+
+def test_the_version_is_that_of_the_daemon() -> None:
+    assert _libvirt.Hypervisor(t.cast(t.Any, Calls(11_010_000)), "qemu:///system").version() == 11_010_000

@@ -338,6 +338,21 @@ def test_a_copy_that_goes_on_keeps_the_lock(repo: str) -> None:
     assert not os.path.exists(os.path.join(info(repo)["latest"]["path"], "status.json"))
 
 
+def test_a_run_that_could_not_clean_up_gives_its_lock_back_and_keeps_its_staging(repo: str) -> None:
+    run_that_failed = Run(repo)
+    token = run_that_failed.plan["token"]
+    assert run("absent", True, repository=repo, token=token).result["released"]
+    assert info(repo)["lock"]["id"] == run_that_failed.plan["id"]
+    given = run("absent", repository=repo, token=token)
+    assert (given.changed, given.result["released"], given.result["removed"]) == (True, True, [])
+    for check in (True, False):
+        assert not run("absent", check, repository=repo, token=token).changed
+    following = Run(repo)
+    assert [entry["id"] for entry in following.plan["leftovers"]] == [run_that_failed.plan["id"]]
+    assert not run("absent", repository=repo, token=token).changed
+    assert info(repo)["lock"]["id"] == following.plan["id"]
+
+
 def test_an_operator_breaks_the_lock(repo: str) -> None:
     dead = Run(repo)
     assert run("absent", True, repository=repo, break_lock=True).result["lock_broken"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.capability import (
+    preserves_shutdown,
     why_no_backup,
     why_no_checkpoint,
     why_not_by_default,
@@ -49,6 +50,21 @@ def test_kind(disk: Disk, backup: str, default: str, checkpoint: str) -> None:
     ):
         assert wanted in reason
         assert bool(wanted) is bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("daemon", "preserves"),
+    [
+        (7_006_000, False),
+        (9_000_000, False),
+        (11_003_000, False),
+        (11_009_999, False),
+        (11_010_000, True),
+        (12_000_000, True),
+    ],
+)
+def test_who_keeps_the_job_of_a_guest_that_shuts_down(daemon: int, *, preserves: bool) -> None:
+    assert preserves_shutdown(daemon) is preserves
 
 
 @pytest.mark.parametrize(("version", "refused"), [(None, False), (3, False), (2, True)])

@@ -59,6 +59,11 @@ class Daemon:
         self.vanishes = False
         self.keeps_checkpoint = False
         self.migrates = False
+        self.number = 9_000_000
+        self.preserved: list[bool] = []
+
+    def version(self) -> int:
+        return self.number
 
     def require_backups(self) -> None:
         pass
@@ -87,8 +92,9 @@ class Daemon:
     def has_other_job(self) -> bool:
         return self.migrates
 
-    def begin_backup(self, xml: str, checkpoint_xml: str | None, *, reuse_external: bool) -> None:
+    def begin_backup(self, xml: str, checkpoint_xml: str | None, *, reuse_external: bool, preserve: bool) -> None:
         self.begun.append(xml)
+        self.preserved.append(preserve)
         if self.answers:
             if self.keeps_checkpoint:
                 self.checkpoints["new"] = CHECKPOINT
@@ -158,6 +164,16 @@ def test_the_result_has_what_is_documented(start: Start, *, check: bool) -> None
     with_this_state = {name for name, value in documented.items() if "state=started" in value["returned"]}
     assert result.keys() == with_this_state
     assert {key for disk in result["disks"] for key in disk} == documented["disks"]["contains"].keys()
+
+
+@pytest.mark.parametrize(("number", "preserved"), [(11_009_000, False), (11_010_000, True)])
+def test_a_daemon_that_can_is_asked_to_keep_the_job_of_a_guest_that_shuts_down(
+    start: Start, number: int, *, preserved: bool
+) -> None:
+    daemon = Daemon(refused("bitmap 'ck1' for disk 'vdb'"))
+    daemon.number = number
+    start(daemon)
+    assert daemon.preserved == [preserved, preserved]
 
 
 # libvirt's sentence in several languages, and the disk it means; disks and checkpoint may have the same words in them.

@@ -16,11 +16,14 @@ import typing as t
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.backup_plan import BackupFacts, plan_backup
+from ansible_collections.virt.backup.plugins.module_utils._decide.scratch import worst_case
 from ansible_collections.virt.backup.plugins.module_utils._model.backup_request import BackupRequest, DiskRequest
 from ansible_collections.virt.backup.plugins.module_utils._model.disk import Disk, Domain
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.job import Server
+from ansible_collections.virt.backup.plugins.module_utils._model.scratch import Room
 from ansible_collections.virt.backup.plugins.module_utils._run.preflight import check_places, remove_leftovers
+from ansible_collections.virt.backup.plugins.module_utils._run.preflight_scratch import check_scratch, unwatched
 
 UUID = "7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11"
 SIZE = 64 << 20
@@ -41,6 +44,7 @@ class Host:
             self.image(name)
             self.disks.append(Disk(name, source=str(folder / name), format="qcow2", virtual_size=SIZE))
         self.qemu_ids: tuple[int, int] | None = None
+        self.rooms: tuple[Room, ...] = ()
 
     def image(self, name: str, fmt: str = "qcow2", size: int = SIZE) -> pathlib.Path:
         subprocess.run(["qemu-img", "create", "-q", "-f", fmt, str(self.folder / name), str(size)], check=True)
@@ -61,7 +65,10 @@ class Host:
             defaults["server"] = Server(socket=str(self.socket))
         request = BackupRequest("qemu:///system", "web", **{**defaults, **options})
         domain = Domain("web", UUID, tuple(self.disks), qemu_ids=self.qemu_ids)
-        return check_places(request, plan_backup(request, BackupFacts(domain, {}, {})), domain)
+        plan = plan_backup(request, BackupFacts(domain, {}, {}))
+        leftovers = check_places(request, plan, domain)
+        self.rooms = check_scratch(request, plan, domain, leftovers)
+        return leftovers
 
     def refusal(self, *disks: DiskRequest, **options: t.Any) -> str:
         with pytest.raises(InputError) as caught:
@@ -178,22 +185,52 @@ def test_a_directory_that_qemus_user_can_enter(host: Host) -> None:
 # Space
 
 
-def test_too_little_space(host: Host) -> None:
+def free(host: Host) -> int:
     vfs = os.statvfs(host.scratch)
-    free = vfs.f_bavail * vfs.f_frsize
-    host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=free * 20)
+    return vfs.f_bavail * vfs.f_frsize
+
+
+def test_too_little_space_and_the_worst_case(host: Host) -> None:
+    host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=free(host) * 20)
     message = host.refusal()
     assert message.startswith(f"scratch_dir: '{host.scratch}' has ")
-    assert "(10 percent of the disks' size;" in message
-    assert host.check(scratch_min_percent=1) == []
+    assert (
+        "are asked for (scratch_min_free: 10%); at worst, when all of disk vda is overwritten during the job,"
+        in message
+    )
+    assert "choose a larger place, or lower scratch_min_free" in message
+    assert host.check(scratch_min_free="1%") == []
+    assert host.check(scratch_min_free="1M") == []
+    assert host.rooms[0].may_run_full
+
+
+def test_a_hundred_percent_is_the_worst_case_with_its_tables(host: Host) -> None:
+    exactly = free(host) // 2
+    host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=exactly)
+    assert host.check(scratch_min_free="100%") == []
+    assert host.rooms[0].worst_case == worst_case(exactly) > exactly
+    assert not host.rooms[0].may_run_full
 
 
 def test_space_is_counted_for_all_disks_of_one_file_system(host: Host) -> None:
-    vfs = os.statvfs(host.scratch)
-    free = vfs.f_bavail * vfs.f_frsize
-    host.disks = [Disk(d.name, source=d.source, virtual_size=free * 7) for d in host.disks]
+    size = free(host) * 7
+    host.disks = [Disk(d.name, source=d.source, virtual_size=size) for d in host.disks]
     assert host.check(DiskRequest("vda")) == []
-    assert "bytes free" in host.refusal(DiskRequest("vda"), DiskRequest("vdb"))
+    assert "at worst, when all of disks vda, vdb are overwritten" in host.refusal(
+        DiskRequest("vda"), DiskRequest("vdb")
+    )
+    assert [*host.check(DiskRequest("vda"), DiskRequest("vdb"), scratch_min_free="1%")] == []
+    assert [(room.disks, room.worst_case) for room in host.rooms] == [(("vda", "vdb"), 2 * worst_case(size))]
+
+
+def test_what_a_leftover_takes_is_free_once_it_is_removed(host: Host) -> None:
+    host.derived("vda").write_bytes(bytes(8 << 20))
+    os.sync()
+    assert host.check() == [str(host.derived("vda"))]
+    with_leftover = host.rooms[0].free
+    remove_leftovers([str(host.derived("vda"))])
+    before = free(host)
+    assert abs(with_leftover - before) < 4 << 20
 
 
 # Sockets
@@ -245,8 +282,12 @@ def test_a_block_device_that_is_the_domains_own_under_another_name(host: Host, l
 
 def test_a_scratch_device_that_is_too_small(host: Host, loop: str) -> None:
     host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=SIZE * 11)
-    assert f"disks[0].scratch: '{loop}' has {SIZE} bytes, and" in host.refusal(scratch(loop, storage="block"))
-    assert host.check(scratch(loop, storage="block"), scratch_min_percent=9) == []
+    assert f"disks[0].scratch: '{loop}' has 64.0 MiB in all, and" in host.refusal(scratch(loop, storage="block"))
+    assert host.check(scratch(loop, storage="block"), scratch_min_free="9%") == []
+    assert "how full a device is cannot be watched" in unwatched(host.rooms)[0]
+    host.disks[0] = Disk("vda", source=str(host.folder / "vda"), format="qcow2", virtual_size=SIZE // 2)
+    host.check(scratch(loop, storage="block"))
+    assert unwatched(host.rooms) == []
 
 
 def test_a_raw_target_device_of_another_size(host: Host, loop: str) -> None:

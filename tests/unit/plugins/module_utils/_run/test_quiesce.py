@@ -21,8 +21,9 @@ class Guest:
 
     name, uuid, uri = "web", "uuid", "qemu:///system"
 
-    def __init__(self, *fails: str) -> None:
+    def __init__(self, *fails: str, thawed_early: bool = False) -> None:
         self.fails = fails
+        self.thawed_early = thawed_early
         self.log: list[str] = []
 
     def do(self, what: str) -> None:
@@ -44,6 +45,9 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Freeze]:
         class Watchdog:
             def __init__(self, uri: str, uuid: str, seconds: float) -> None:
                 guest.do("arm")
+
+            def has_acted(self) -> bool:
+                return guest.thawed_early
 
             def thawed(self) -> None:
                 guest.do("disarm")
@@ -125,6 +129,23 @@ def test_a_begin_and_a_thaw_that_fail_leave_the_watchdog(attempt: Attempt) -> No
     with pytest.raises(BackupError, match="begin failed"):
         attempt(guest, "try")
     assert guest.log[-2:] == ["thaw", "take over"]
+
+
+def test_a_begin_that_takes_longer_than_a_guest_waits_does_not_count_as_frozen(attempt: Attempt) -> None:
+    guest = Guest(thawed_early=True)
+    outcome = attempt(guest, "try")
+    assert (outcome.quiesced, outcome.seconds) == (False, quiesce._WATCHDOG_SECONDS)
+    assert outcome.warnings[0].startswith(
+        "Not frozen in the moment of the backup: the guest was thawed after 120 seconds"
+    )
+    assert guest.log == ["arm", "freeze", "begin", "thaw", "disarm"]
+
+
+def test_a_begin_that_takes_longer_than_a_guest_waits_fails_where_a_freeze_is_required(attempt: Attempt) -> None:
+    guest = Guest(thawed_early=True)
+    with pytest.raises(StateError, match=r"quiesce: require was not met: .*; look at what keeps libvirt busy"):
+        attempt(guest, "require")
+    assert guest.log == ["arm", "freeze", "begin", "thaw", "disarm"]
 
 
 AGENT, PAUSED = Domain("web", "uuid", agent_connected=True), Domain("web", "uuid", agent_connected=True, paused=True)
