@@ -12,11 +12,14 @@ import pathlib
 import typing as t
 
 import pytest
+from integration import playbook
 from integration import virt_kit as kit
+from integration.controller import Controller
 from integration.protection import FULL, INCREMENTAL, Protection
 from integration.virt_kit import Result
 from lab.disks import MIB, Disk
 from lab.domains import Domains, LabDomain
+from lab.tools import same_content
 
 MANY = 20
 HELD = (
@@ -80,6 +83,27 @@ def test_of_two_runs_at_once_one_works_and_the_other_says_why_not(domain: LabDom
         removal = {"id": won[0]["id"], "token": won[0]["token"], "state": "absent", "staging": True}
         kit.run("restore_point", repository=str(protection.repository), domain_uuid=domain.uuid, **removal)
         assert protection.look()["stagings"] == []
+
+
+def test_of_two_playbooks_at_once_one_works_and_the_other_says_why_not(
+    domain: LabDomain, protection: Protection, workdir: pathlib.Path
+) -> None:
+    protection.backup()
+    domain.write("vda", MIB, 2 * MIB, pattern=0x01)
+    truth = domain.frozen_copy("vda")
+    unit = {"backup_domain": domain.name, "backup_repository": str(protection.repository)}
+    with Controller(workdir / "first", "Copy | Copy all disks at the same time", hv=unit) as first:
+        first.wait_until_reached()
+        before = domain.backup_xml(), domain.checkpoints(), protection.look()["stagings"]
+        second = playbook.play(workdir, hv=unit)["hv"]
+        assert (domain.backup_xml(), domain.checkpoints(), protection.look()["stagings"]) == before
+        first.let_go()
+        ended = first.ended()["hv"]
+    assert second.failed
+    assert "the run 'hv' holds the lock of this domain" in second.result["reason"]
+    assert (ended.failed, ended.levels) == (False, {"vda": INCREMENTAL}), ended.output
+    assert same_content(pathlib.Path(ended.result["path"]) / "vda.qcow2", truth) == ""
+    assert (protection.look()["lock"], protection.look()["stagings"]) == (None, [])
 
 
 def test_twenty_domains_at_once_full_then_incremental(domains: Domains, workdir: pathlib.Path) -> None:
