@@ -8,7 +8,7 @@ STEPS ?=
 BENCH ?=
 export KEEP_GOING
 
-.PHONY: help setup test test-quick stage demo bench faults lock clean
+.PHONY: help setup test test-quick stage demo bench faults soak lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,9 @@ bench: setup  ## Measure against nbdcopy and qemu-img (BENCH="--quick": once; do
 
 faults: setup  ## Break and kill things around every step of a backup, and write docs/reliability.md
 	@$(PYTHON) tests/ci/faults.py
+
+soak: setup  ## Back up three domains that live and suffer at random (TIME=10m or BACKUPS=100; SEED=1 repeats a run)
+	@$(PYTHON) tests/ci/soak.py --time=$(TIME) --backups=$(BACKUPS) --seed=$(SEED)
 
 lock: setup  ## Write tests/ci/requirements.txt from requirements.in
 	@$(PYTHON) tests/ci/lock.py

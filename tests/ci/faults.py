@@ -47,6 +47,7 @@ FILES = {
     "integration/test_storage_faults": "the repository is full or its disk fails; the source fails in the middle",
     "integration/test_power_cut": "the repository loses its power after each system call that changes it",
     "integration/test_verify": "bit rot, truncated, missing and swapped images",
+    "integration/test_soak": "a long run of 100 backups, in which all of this comes at random",
     f"{STORE}/test_kill": "a change of the repository is killed before each system call",
     f"{STORE}/test_bad_storage": "a system call of a change of the repository fails: full, broken, read-only",
 }
@@ -110,7 +111,7 @@ def write(page: str, text: str) -> str:
 
 def main() -> int:
     """Run them all, write the page, and tell whether all held."""
-    os.environ["VIRT_BACKUP_FAULTS"] = "all"
+    os.environ.update(VIRT_BACKUP_FAULTS="all", VIRT_BACKUP_SOAK_BACKUPS="100")
     run = Commands("faults", {})
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)

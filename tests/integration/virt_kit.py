@@ -193,9 +193,17 @@ def qmp(domain: LabDomain, command: str, **arguments: t.Any) -> t.Any:
     return json.loads(virsh("qemu-monitor-command", domain.name, document))["return"]
 
 
+def bitmaps_of(domain: LabDomain, disk: str) -> list[str]:
+    """Return the names of the bitmaps that QEMU has on a disk."""
+    return [bitmap["name"] for bitmap in _node_of(domain, disk).get("dirty-bitmaps", ())]
+
+
 def lose_bitmap(domain: LabDomain, disk: str, checkpoint: str) -> None:
     """Remove a bitmap behind libvirt's back, as a careless tool would."""
+    qmp(domain, "block-dirty-bitmap-remove", node=_node_of(domain, disk)["node-name"], name=checkpoint)
+
+
+def _node_of(domain: LabDomain, disk: str) -> Result:
     source = str(domain.live_source(disk))
-    nodes = [node for node in qmp(domain, "query-named-block-nodes") if node["drv"] == "qcow2"]
-    node = next(node["node-name"] for node in nodes if node["file"] == source)
-    qmp(domain, "block-dirty-bitmap-remove", node=node, name=checkpoint)
+    nodes: list[Result] = qmp(domain, "query-named-block-nodes")
+    return next(node for node in nodes if node["drv"] == "qcow2" and node["file"] == source)
