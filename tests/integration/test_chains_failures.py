@@ -10,6 +10,7 @@ import pathlib
 import typing as t
 
 import pytest
+from integration import virt_kit as kit
 from integration.protection import FULL, INCREMENTAL, Protection, Run, attempt_while
 from integration.virt_kit import SCRATCH, SOCKETS, Result
 from lab import services
@@ -244,6 +245,24 @@ def test_after_a_crash_of_qemu_the_spoilt_disk_is_full_once(domain: LabDomain, p
     assert crashed.reason("vda").startswith(f"the bitmap of {base} can't be used: ")
     domain.write("vda", 3 * MIB, MIB, pattern=0x0A)
     incremental_from(protection, crashed.checkpoint)
+
+
+def test_a_broken_bitmap_of_a_disk_that_came_back_goes_with_its_checkpoint(
+    domain: LabDomain, protection: Protection
+) -> None:
+    """Its checkpoint was superseded while the disk was away; the bitmap of the other disk went then."""
+    plugged = domain.attach(Disk("vdb", size=2 * MIB))
+    protection.backup()
+    domain.detach("vdb")
+    protection.backup()
+    domain.attach(Disk("vdb", size=2 * MIB, image=plugged.image))
+    domain.kill()
+    domain.start()
+    domain.write("vdb", MIB, 64 * KIB, pattern=0x0F)
+    point = protection.backup()
+    assert point.levels == {"vda": FULL, "vdb": FULL}
+    assert kit.bitmaps_of(domain, "vdb") == [point.checkpoint]
+    domain.resize("vdb", 3 * MIB)
 
 
 def test_a_power_cut_costs_no_full(domain: LabDomain, protection: Protection) -> None:

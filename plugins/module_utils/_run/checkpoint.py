@@ -240,11 +240,12 @@ def _delete(handle: DomainHandle, goal: CheckpointGoal, seen: Observation) -> li
 
 
 def delete_one(handle: DomainHandle, name: str, seen: Observation) -> list[str]:
-    """Delete one checkpoint, also when some of its bitmaps are gone.
+    """Delete one checkpoint, also when some of its bitmaps are gone; return the disks on which there was none.
 
     libvirt deletes all bitmaps of a checkpoint or none ("bitmap not found in backing chain"), so one replaced disk
     would keep the bitmaps of all others alive for ever. The way out is to redefine the checkpoint without the lost
-    disks and to delete that.
+    disks and to delete that. A bitmap that is broken looks lost, too; it is deleted after that, with the checkpoint
+    redefined for its disk alone, since it would hinder every resize of that disk.
     """
     try:
         handle.delete_checkpoint(name)
@@ -254,14 +255,32 @@ def delete_one(handle: DomainHandle, name: str, seen: Observation) -> list[str]:
         xml = handle.checkpoint_xml(name)
         if not lost or xml is None:
             raise
-    kept = [disk for disk in seen.checkpoints_by_name[name].disks if disk.bitmap and disk.name not in lost]
-    if kept:
-        # A disk that was unplugged has lost its bitmap for this domain too, and libvirt takes no name it does not know.
-        disks = [disk.name for disk in seen.domain.disks]
-        fitting, _gone = for_redefinition(without_bitmaps(xml, lost), disks, seen.checkpoints_by_name)
-        handle.create_checkpoint(fitting, redefine=True)
-    handle.delete_checkpoint(name, metadata_only=not kept)
-    return lost
+    # A disk that was unplugged has lost its bitmap for this domain too, and libvirt takes no name it does not know.
+    disks = [disk.name for disk in seen.domain.disks]
+    fitting, _gone = for_redefinition(xml, disks, seen.checkpoints_by_name)
+    tracked = {disk.name for disk in parse_checkpoint(fitting).disks if disk.bitmap}
+    if tracked.difference(lost):
+        handle.create_checkpoint(without_bitmaps(fitting, lost), redefine=True)
+        handle.delete_checkpoint(name)
+    else:
+        handle.delete_checkpoint(name, metadata_only=True)
+    return [disk for disk in lost if disk not in tracked or not _delete_broken(handle, name, fitting, tracked, disk)]
+
+
+def _delete_broken(handle: DomainHandle, name: str, xml: str, tracked: set[str], disk: str) -> bool:
+    """Delete the bitmap of a checkpoint that libvirt does not know (any more) on one disk, if it is there."""
+    handle.create_checkpoint(without_bitmaps(xml, tracked - {disk}), redefine=True)
+    return delete_lone(handle, name)
+
+
+def delete_lone(handle: DomainHandle, name: str) -> bool:
+    """Delete a checkpoint of one disk, and only its name where its bitmap is gone; return whether there was one."""
+    try:
+        handle.delete_checkpoint(name)
+    except BackupError:
+        handle.delete_checkpoint(name, metadata_only=True)
+        return False
+    return True
 
 
 def _lost_disks(name: str, seen: Observation) -> list[str]:

@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.repair import RepairKind
 from ansible_collections.virt.backup.plugins.module_utils._model.text import quoted
-from ansible_collections.virt.backup.plugins.module_utils._run.checkpoint import delete_one
+from ansible_collections.virt.backup.plugins.module_utils._run.checkpoint import delete_lone, delete_one
 from ansible_collections.virt.backup.plugins.module_utils._store import trash
 from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import (
     for_redefinition,
@@ -106,14 +106,6 @@ def _remove_bitmaps(handle: DomainHandle, repair: Repair, seen: Observation) -> 
         if disk in everybody:
             handle.delete_checkpoint(name, metadata_only=True)
             handle.create_checkpoint(without_bitmaps(fitting, everybody - {disk}), redefine=True)
-            _delete_lone(handle, name)
+            delete_lone(handle, name)
     handle.delete_checkpoint(name, metadata_only=True)
     handle.create_checkpoint(without_bitmaps(fitting, set(repair.disks)), redefine=True)
-
-
-def _delete_lone(handle: DomainHandle, name: str) -> None:
-    try:
-        handle.delete_checkpoint(name)
-    except BackupError:
-        # The bitmap is not broken but gone, and there is nothing to delete but the name.
-        handle.delete_checkpoint(name, metadata_only=True)
