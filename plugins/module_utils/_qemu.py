@@ -294,7 +294,7 @@ class ChainMap:
         for line in self._process.stdout:
             text = line.strip(b"[], \n")
             if text:
-                told = json.loads(text)
+                told = json.loads(text.decode("ascii"))  # bytes would have their encoding guessed first
                 where = (told["depth"], told["zero"] or not told["data"], told.get("offset", -1))
                 yield MapExtent(told["start"], told["length"], *where)
         if self._process.wait():
