@@ -49,7 +49,6 @@ class ImageInfo:
     """What ``qemu-img info`` says of one image, the images below it left alone. Sizes in bytes.
 
     ``backing_file`` is as stored in the image, empty without one; ``bitmaps`` are the names of qcow2's persistent ones.
-    ``data_file`` is where the content of a qcow2 image is that holds none itself, empty for all others.
     """
 
     format: str
@@ -58,7 +57,6 @@ class ImageInfo:
     backing_format: str = ""
     bitmaps: tuple[str, ...] = ()
     encrypted: bool = False
-    data_file: str = ""
 
 
 def info(path: str, image_format: str = "") -> ImageInfo:
@@ -77,7 +75,6 @@ def info(path: str, image_format: str = "") -> ImageInfo:
         backing_format=data.get("backing-filename-format", ""),
         bitmaps=tuple(bitmap["name"] for bitmap in specific.get("bitmaps", [])),
         encrypted=data.get("encrypted", False),
-        data_file=specific.get("data-file", ""),
     )
 
 

@@ -174,6 +174,20 @@ def test_a_wrong_content_with_the_right_digests(ruin: Ruin) -> None:
     assert kit.run("restore_disks", **ruin.options(checksum="none"))["changed"]
 
 
+def test_an_image_that_leads_elsewhere(ruin: Ruin, tmp_path: pathlib.Path) -> None:
+    """It has all digests that it should have, but its content is a file of somebody else's choice."""
+    image, secret = ruin.last / "vda.qcow2", tmp_path / "shadow"
+    base = f"../{ruin.first.name}/vda.qcow2"
+    layout = f"data_file={secret},data_file_raw=off"
+    call("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", "qcow2", "-b", base, "-o", layout, image, str(8 * MIB))
+    forge(ruin.last, "vda.qcow2")
+    for check in (True, False):
+        sentence = ruin.refused(check=check, checksum="none")
+        assert sentence.startswith(f"id: {ruin.last.name} can't be read back: {image}: ")
+        assert "another file, which no image of a repository does" in sentence
+    assert secret.stat().st_size == 0
+
+
 def test_no_room_in_the_middle(ruin: Ruin, tmp_path: pathlib.Path) -> None:
     """The second disk has no room: the first, which was complete, is not renamed either."""
     small = tmp_path / "small"

@@ -81,8 +81,6 @@ def header_problem(path: str, point: Point, disk: ManifestDisk) -> str:
     if is_led_elsewhere(path):
         return f"{disk.image} {PROBLEM}, which no image of a repository does."
     info = _qemu.info(path, "qcow2")
-    if info.data_file:
-        return f"{disk.image} has its content in another file, {info.data_file}."
     backing = f"../{disk.parent}/{disk.image}" if disk.parent else ""
     if (info.backing_file, info.backing_format) != (backing, "qcow2" if backing else ""):
         found, wanted = shown(info.backing_file) or "nothing", backing or "nothing"
