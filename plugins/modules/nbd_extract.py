@@ -282,6 +282,16 @@ EXAMPLES = r"""
         dest: /dev/vg/web
         format: raw
     force: true
+
+- name: Overwrite an export of another machine, whose certificate is verified
+  virt.backup.nbd_extract:
+    images:
+      - uri: nbd+unix:///vda?socket=/run/virt-backup/web.sock
+        dest: nbds://spare.example.org/web?tls-certificates=/etc/pki/virt-backup
+        format: raw
+        source_id: saturday
+        record: /var/lib/virt-backup/spare-web.json
+    force: true
 """
 
 RETURN = r"""

@@ -10,6 +10,7 @@ same check: a check that the naive form passes would prove nothing. ``docs/inter
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -30,13 +31,21 @@ from ansible_collections.virt.backup.plugins.module_utils._copy import (
     transfer,
 )
 from ansible_collections.virt.backup.plugins.module_utils._copy.qcow2 import Qcow2File
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import Extent, Run
 from ansible_collections.virt.backup.plugins.module_utils._model.place import Place
+from ansible_collections.virt.backup.plugins.module_utils._nbd import NbdError
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import nbd_wire as wire
 from ansible_collections.virt.backup.tests.integration import traps_written, without_hypervisor
-from ansible_collections.virt.backup.tests.integration.nbd_fake import ALLOCATION, Disk, Manners, SparseContent
+from ansible_collections.virt.backup.tests.integration.nbd_fake import (
+    ALLOCATION,
+    Die,
+    Disk,
+    Fault,
+    Manners,
+    SparseContent,
+)
 from ansible_collections.virt.backup.tests.integration.trap_kit import (
     CLUSTER,
     GIB,
@@ -192,6 +201,35 @@ def connect_again_in_any_case(patch: Patch) -> None:
     patch.setattr(transfer.Transfer, "_several", lambda *_args: True)
 
 
+def dying(place: Path) -> None:
+    """A server that is gone in the middle ends the copy; what was read until then is no image of the disk."""
+    content = NEW * 8 * MIB
+
+    def gone(request: wire.Request) -> t.Sequence[Fault]:
+        return [Die] if request.command == wire.Command.READ and request.offset >= 4 * MIB else ()
+
+    with pytest.raises(StateError, match=r"^images\[0\]\.uri: reading from .* failed: "):
+        copy(place, disk_of(content, [(len(content), 0)], []), Manners(fault=gone), full=True)
+    assert not (place / "image.qcow2").exists()
+
+
+def take_what_came(patch: Patch) -> None:
+    true = _nbd.Connection.finish_read
+
+    def finish(self: t.Any, cookies: list[int]) -> None:
+        with contextlib.suppress(NbdError):
+            true(self, cookies)
+
+    def start(self: t.Any, into: memoryview, offset: int) -> list[int]:
+        with contextlib.suppress(NbdError):
+            return true_start(self, into, offset)
+        return []
+
+    true_start = _nbd.Connection.start_read
+    patch.setattr(_nbd.Connection, "finish_read", finish)
+    patch.setattr(_nbd.Connection, "start_read", start)
+
+
 def unfinished(place: Path) -> None:
     """Killed before its end, a file is no image; one that QEMU opens would be taken for a backup."""
     path = place / "image.qcow2"
@@ -337,6 +375,7 @@ TRAPS = (
     Trap("bitmap-missing", no_bitmap, trust_the_bitmap_to_be_there, "DID NOT RAISE"),
     Trap("hole-is-not-zero", full_holes, take_holes_for_zeroes, "Content mismatch at offset 0"),
     Trap("second-client-waits-for-ever", lone_client, connect_again_in_any_case, r"assert \d == 1"),
+    Trap("server-that-dies", dying, take_what_came, "DID NOT RAISE"),
     Trap("unfinished-file-is-an-image", unfinished, write_the_header_first, "DID NOT RAISE"),
     Trap("piece-of-a-cluster", pieces_of_clusters, read_what_is_dirty_and_no_more, "Content mismatch at offset 65536"),
     Trap(
