@@ -35,6 +35,7 @@ VICTIMS = {
     "libvirtd": "libvirtd is killed (SIGKILL) and starts again",
 }
 MATRIX = ("test_kill_matrix", "test_kill_freeze")
+HOSTILE = "an enemy has changed the repository, or chooses names and XML"
 FILES = {
     "integration/test_kill_playbook": "the playbook is killed, cut off or hangs, with the real role over SSH",
     "integration/test_chains_failures": "a run dies or meets another; libvirt forgets; the host loses its power",
@@ -47,6 +48,13 @@ FILES = {
     "integration/test_storage_faults": "the repository is full or its disk fails; the source fails in the middle",
     "integration/test_power_cut": "the repository loses its power after each system call that changes it",
     "integration/test_verify": "bit rot, truncated, missing and swapped images",
+    "integration/test_guest_guard": "scratch space runs out under a guest",
+    "integration/test_role_guest": "the guest goes off, or scratch space runs low, in the middle of a backup",
+    "integration/test_restore_disks_failures": "a restore fails in the middle",
+    "integration/test_hostile_repository": HOSTILE,
+    "unit/properties/test_hostile_files": HOSTILE,
+    "unit/properties/test_hostile_names": HOSTILE,
+    "unit/properties/test_hostile_xml": HOSTILE,
     "integration/test_soak": "a long run of 100 backups, in which all of this comes at random",
     f"{STORE}/test_kill": "a change of the repository is killed before each system call",
     f"{STORE}/test_bad_storage": "a system call of a change of the repository fails: full, broken, read-only",
@@ -72,7 +80,7 @@ def rows(junit: str) -> list[Row]:
         if fault:
             tried[fault] += _tries(case)
             failed[fault] += any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
-    known = [*(_matrix_words(victim) for victim in VICTIMS), *FILES.values()]
+    known = [*(_matrix_words(victim) for victim in VICTIMS), *dict.fromkeys(FILES.values())]
     return [Row(fault, tried[fault], failed[fault]) for fault in known]
 
 
