@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import os
 import pathlib
+import signal
 import typing as t
 from xml.etree import ElementTree
 
@@ -18,7 +21,10 @@ from integration.test_state_files import TPM, firmware
 from integration.virt_kit import Result
 from lab.disks import MIB, Disk, cdrom
 from lab.domains import Domains, LabDomain
+from lab.guest import Guest
 from lab.tools import call, content_hash, virsh, virsh_names
+
+from ansible_collections.virt.backup.plugins.module_utils import _libvirt
 
 NETWORK = "<network><name>{name}</name><bridge name='{bridge}'/></network>"
 
@@ -535,3 +541,79 @@ def test_volumes_and_network_disks(domains: Domains, workdir: pathlib.Path, unde
     uri = f"nbd+unix:///vda?socket={served.socket}"
     made = four_times(point, {"name": "vda", "type": "network", "source": uri}, state="paused", **{"as": undefined[2]})
     assert (made["disks"][0]["type"], virsh("domstate", undefined[2]).strip()) == ("network", "paused")
+
+
+# Killed in the middle
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_kill_after_a_definition_is_set_right_by_the_same_call(
+    domains: Domains, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """The files are there and so is the definition, with or without its final mark; nothing runs yet."""
+    domain = domains(Disk("vda", size=MIB), boot=firmware(workdir), devices=TPM.format(kind="emulator", inside=""))
+    point = Protection(domain, workdir / "repository").backup()
+    forget(domain)
+    disk = restored_disk(point, "vda", domain.disks["vda"].image)
+    work = kit.work_of("virt_restore", restore_point=str(point.path), disks=[disk], state="paused")
+    with monkeypatch.context() as patched:
+        patched.setattr(_libvirt.Hypervisor, "define", ends_after(calls, lambda: os._exit(9)))
+        assert kit.printed_by_child(work) == ""
+    assert domain.state == "shut off"
+    made = restore(point, disk, state="paused")
+    assert (made["changed"], made["domain"]["state"], made["warnings"]) == (True, "paused", [])
+    assert not restore(point, disk, state="paused")["changed"]
+
+
+def test_a_signal_takes_everything_back(
+    domains: Domains, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain = domains(Disk("vda", size=MIB), boot=firmware(workdir), devices=TPM.format(kind="emulator", inside=""))
+    point = Protection(domain, workdir / "repository").backup()
+    forget(domain)
+    disk = restored_disk(point, "vda", domain.disks["vda"].image)
+    before = files_below(workdir, pathlib.Path("/var/lib/libvirt/swtpm")), definitions()
+    monkeypatch.setattr(_libvirt.Hypervisor, "define", ends_after(1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    sentence = kit.refusal("virt_restore", restore_point=str(point.path), disks=[disk], state="paused")
+    assert sentence == "Interrupted by SIGTERM; what had been begun was undone."
+    assert (files_below(workdir, pathlib.Path("/var/lib/libvirt/swtpm")), definitions()) == before
+
+
+def ends_after(calls: int, end: t.Callable[[], None]) -> t.Callable[..., t.Any]:
+    """Return a method that defines as ever, and at the end of that many calls does something else."""
+    define, counted = _libvirt.Hypervisor.define, []
+
+    def defines(self: t.Any, xml: str) -> t.Any:
+        handle = define(self, xml)
+        counted.append(xml)
+        if len(counted) == calls:
+            end()
+        return handle
+
+    return defines
+
+
+# With a guest in it
+
+
+def test_the_guest_of_a_copy_has_the_files_of_the_original(
+    guest: Guest, workdir: pathlib.Path, undefined: list[str]
+) -> None:
+    """Both run at the same time; what the original writes later is none of the copy's."""
+    guest.make_filesystem("vda", "/data")
+    guest.sh("head -c 300000 /dev/urandom > /data/a; echo b > /data/b; sync")
+    truth = guest.checksums("/data")
+    virsh("suspend", guest.name)
+    point = Protection(guest, workdir / "repository").backup()
+    virsh("resume", guest.name)
+    guest.sh("rm /data/a; sync")
+
+    twin = copy.copy(guest)
+    twin.name = f"{guest.name}-copy"
+    undefined.append(twin.name)
+    disk = restored_disk(point, "vda", workdir / "copy.qcow2")
+    four_times(point, disk, state="running", **{"as": twin.name})
+    twin.wait_for_agent()
+    twin.mount("vda", "/data")
+    assert (len(truth), twin.checksums("/data")) == (2, truth)
+    assert "/data/a" not in guest.checksums("/data")

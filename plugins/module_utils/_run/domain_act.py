@@ -29,6 +29,7 @@ if t.TYPE_CHECKING:
 class Plan:
     """All that is going to be done. ``existing`` is the domain whose definition is replaced, off, or ``None``."""
 
+    uuid: str
     xml: str
     record: Record
     placements: tuple[Placement, ...]
@@ -63,8 +64,9 @@ def _carry_out(hypervisor: Hypervisor, plan: Plan, undo: Undo) -> DomainHandle:
     previous = "" if old is None else old.definition(secure=True)
     for placement in plan.placements:
         place(placement, undo)
+    # Before it is done: a signal may come before the call has returned.
+    undo.add("the definition", lambda: _take_back(hypervisor, plan.uuid, previous))
     handle = hypervisor.define(with_record(plan.xml, plan.record))
-    undo.add("the definition", lambda: _take_back(hypervisor, handle, previous))
     made = without_record(handle.definition(secure=True))
     record = dataclasses.replace(plan.record, definition=digest_of_text(made))
     handle = hypervisor.define(with_record(made, record))
@@ -74,7 +76,10 @@ def _carry_out(hypervisor: Hypervisor, plan: Plan, undo: Undo) -> DomainHandle:
     return handle
 
 
-def _take_back(hypervisor: Hypervisor, handle: DomainHandle, previous: str) -> None:
+def _take_back(hypervisor: Hypervisor, uuid: str, previous: str) -> None:
+    handle = next((found for found in hypervisor.domains() if found.uuid == uuid), None)
+    if handle is None:
+        return
     if handle.is_active():
         handle.destroy()
     if previous:

@@ -29,7 +29,11 @@ from ansible_collections.virt.backup.plugins.module_utils._run.domain_identity i
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_report import result_of
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_request import check_request
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_source import from_content, from_restore_point
-from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import absent_state, placements
+from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import (
+    absent_state,
+    placement_problems,
+    placements,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
 from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import PointRequest, find_point
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition import without_passwords
@@ -163,7 +167,7 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
         *_names_in_the_way(scene, request),
         *fitted.problems,
         *clashes(hypervisor, fitted.xml, scene.others),
-        *filter(None, (placement.problem(overwrite=request.overwrite) for placement in placed)),
+        *placement_problems(placed, local=hypervisor.is_local, overwrite=request.overwrite),
     ]
     if problems:
         raise _refused(scene, problems)
@@ -176,7 +180,7 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
     ]
     state = {"restored": "shutoff"}.get(request.state, request.state)
     if not check:
-        plan = Plan(fitted.xml, scene.record, placed, scene.existing, request.state)
+        plan = Plan(scene.who.uuid, fitted.xml, scene.record, placed, scene.existing, request.state)
         state = bring_back(hypervisor, plan).state()
     shown = without_passwords(fitted.xml)
     result = result_of(

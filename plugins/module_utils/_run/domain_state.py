@@ -39,7 +39,10 @@ _KEPT = ".before-restore"
 
 
 class Undo:
-    """What to do when something fails later, the last first."""
+    """What to do when something fails later, the last first.
+
+    A step is added before what it takes back is done, as a signal may come in between: each copes with nothing to do.
+    """
 
     def __init__(self) -> None:
         self._steps: list[tuple[str, Callable[[], object]]] = []
@@ -109,6 +112,13 @@ def placements(files: tuple[StoredState, ...], domain: Domain) -> tuple[Placemen
     return tuple(found)
 
 
+def placement_problems(placed: tuple[Placement, ...], *, local: bool, overwrite: bool) -> list[str]:
+    """Return why files can't be placed; ``local`` says whether this machine is the hypervisor."""
+    if not local:
+        return [f"{file.stored.name} can only be put in place by a task on the hypervisor itself" for file in placed]
+    return [found for file in placed if (found := file.problem(overwrite=overwrite))]
+
+
 def absent_state(domain: Domain, placed: tuple[Placement, ...]) -> list[str]:
     """Return what of its state the domain will have to do without, a sentence each."""
     names = {placement.stored.name for placement in placed}
@@ -123,18 +133,17 @@ def absent_state(domain: Domain, placed: tuple[Placement, ...]) -> list[str]:
 def place(placement: Placement, undo: Undo) -> None:
     """Put the file in place. Raises ``OSError``."""
     target = placement.target
+    folder = os.path.dirname(target)
+    kept = os.path.join(folder, f".{os.path.basename(target)}{_KEPT}")
+    undo.at_end(lambda: _unlink(kept))
     if placement.is_there():
         return
-    folder = os.path.dirname(target)
     _make_folders(folder, undo)
     temporary = _written_beside(placement, undo)
-    kept = os.path.join(folder, f".{os.path.basename(target)}{_KEPT}")
     if os.path.lexists(target):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(kept)
+        _unlink(kept)
+        undo.add(target, lambda: _replace(kept, target))
         os.link(target, kept)
-        undo.add(target, lambda: os.replace(kept, target))
-        undo.at_end(lambda: os.unlink(kept))
     else:
         undo.add(target, lambda: _unlink(target))
     os.rename(temporary, target)
@@ -147,8 +156,8 @@ def _make_folders(folder: str, undo: Undo) -> None:
     while not os.path.isdir(os.path.dirname(missing)):
         missing = os.path.dirname(missing)
     if not os.path.isdir(folder):
+        undo.add(missing, lambda: shutil.rmtree(missing, ignore_errors=True))
         os.makedirs(folder, 0o711)
-        undo.add(missing, lambda: shutil.rmtree(missing))
 
 
 def _written_beside(placement: Placement, undo: Undo) -> str:
@@ -168,6 +177,11 @@ def _written_beside(placement: Placement, undo: Undo) -> str:
     if digest_of(chunks_of(path))[1] != placement.stored.digest:
         raise StateError(f"{placement.stored.path} has changed while it was copied; run the restore again.")
     return path
+
+
+def _replace(kept: str, target: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(kept, target)
 
 
 def _unlink(path: str) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._xml.tree import child, element, parse, serialise
+from ansible_collections.virt.backup.plugins.module_utils._xml.tree import child, parse, serialise
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._xml.tree import Element
@@ -45,7 +45,9 @@ def read_record(xml: str) -> Record | None:
 
 
 def _element(record: Record) -> Element:
-    node = element(_TAG, restore_point=record.restore_point, wanted=record.wanted)
+    node = parse(f'<vb:restored xmlns:vb="{NAMESPACE}"/>')
+    for name, value in (("restore_point", record.restore_point), ("wanted", record.wanted)):
+        node.set(name, value)
     if record.definition:
         node.set("definition", record.definition)
     return node

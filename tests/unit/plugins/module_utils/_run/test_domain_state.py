@@ -21,6 +21,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.domain_state impo
     Undo,
     absent_state,
     place,
+    placement_problems,
     placements,
 )
 
@@ -78,8 +79,11 @@ def test_the_same_file_is_left_alone(tmp_path: pathlib.Path) -> None:
     pathlib.Path(wanted.target).write_bytes(b"stored")
     inode = os.stat(wanted.target).st_ino
     assert wanted.problem(overwrite=False) == ""
+    (tmp_path / "place/.nvram.before-restore").write_bytes(b"left by a kill after the rename")
     place(wanted, undo)
+    undo.settle()
     assert os.stat(wanted.target).st_ino == inode
+    assert files(tmp_path / "place") == {"nvram": b"stored"}
 
 
 def test_a_directory_of_its_own_is_made_and_goes_again(tmp_path: pathlib.Path) -> None:
@@ -100,6 +104,13 @@ def test_what_can_be_said_before(tmp_path: pathlib.Path) -> None:
     assert "nowhere, where nvram belongs, is not there; make the directory" in nowhere.problem(overwrite=True)
     os.symlink("/etc/shadow", wanted.target)
     assert "is no regular file; move it away" in wanted.problem(overwrite=True)
+
+
+def test_another_machine_gets_no_files(tmp_path: pathlib.Path) -> None:
+    wanted = stored(tmp_path)
+    (sentence,) = placement_problems((wanted,), local=False, overwrite=True)
+    assert "nvram can only be put in place by a task on the hypervisor itself" in sentence
+    assert placement_problems((wanted,), local=True, overwrite=False) == []
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(tmp_path: pathlib.Path) -> None:

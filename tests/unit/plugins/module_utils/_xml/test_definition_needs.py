@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._model.definition import Claim, Need
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_needs import (
     holds_of,
     macs_of,
@@ -167,3 +168,9 @@ def test_what_it_writes_and_what_it_holds() -> None:
 def test_addresses_are_compared_in_one_case() -> None:
     card = "<interface type='user'><mac address='52:54:00:AB:00:01'/></interface>"
     assert macs_of(domain(card)) == ("52:54:00:ab:00:01",)
+
+
+def test_a_number_that_is_none_is_said() -> None:
+    hostdev = "<hostdev type='pci'><source><address domain='0' bus='0x{0}' slot='0' function='0'/></source></hostdev>"
+    with pytest.raises(BackupError, match="has bus='0xzz' in <address>, which is no number"):
+        needs_of(domain(hostdev.format("zz")), (), copy=False)

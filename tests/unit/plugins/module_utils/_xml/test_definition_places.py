@@ -90,6 +90,8 @@ def test_what_a_new_place_cannot_give_is_told() -> None:
         ((NewDisk("vda", "pool", "volume"),), "is not of the form pool/volume"),
         ((NewDisk("vda", "nbd://host", "network"),), "is no URI of a network disk"),
         ((NewDisk("vda", "/a/path", "network"),), "is no URI of a network disk"),
+        ((NewDisk("vda", "nbd://host:99999/x", "network"),), "is no URI of a network disk"),
+        ((NewDisk("vda", "nbd://[::1/x", "network"),), "is no URI of a network disk"),
     ],
 )
 def test_a_place_that_cannot_be_meant(disks: tuple[NewDisk, ...], words: str) -> None:

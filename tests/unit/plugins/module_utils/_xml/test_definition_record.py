@@ -26,6 +26,7 @@ def test_it_is_read_as_it_was_written() -> None:
         for top in ("", FOREIGN):
             marked = with_record(domain(top=top), record)
             assert read_record(marked) == record
+            assert '<vb:restored xmlns:vb="urn:virt-backup:restored:1" restore_point=' in marked
             assert same(without_record(marked), domain(top=top))
 
 
