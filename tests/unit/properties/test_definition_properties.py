@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import typing as t
 from xml.etree import ElementTree
 
 from hypothesis import given
@@ -54,7 +53,7 @@ VALUES = words(
 
 
 @st.composite
-def elements(draw: t.Any, depth: int = 4) -> ElementTree.Element:
+def elements(draw: st.DrawFn, depth: int = 4) -> ElementTree.Element:
     element = ElementTree.Element(draw(TAGS), draw(st.dictionaries(NAMES, VALUES, max_size=4)))
     element.text = draw(st.sampled_from((None, "/srv/web.fd", "7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11")))
     if depth:
@@ -63,7 +62,7 @@ def elements(draw: t.Any, depth: int = 4) -> ElementTree.Element:
 
 
 @st.composite
-def definitions(draw: t.Any) -> str:
+def definitions(draw: st.DrawFn) -> str:
     root = ElementTree.Element("domain", {"type": "kvm", "id": "3"})
     root.extend(draw(st.lists(elements(depth=2), max_size=4)))
     devices = ElementTree.SubElement(root, "devices")
