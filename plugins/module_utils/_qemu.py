@@ -245,12 +245,19 @@ class ChainServer(_Server):
     """Serves for reading what shows through a chain: the images at ``paths``, the full one first, all named by us.
 
     What the images store as their backing files is not looked at, so nothing else than these files is ever opened.
+    All are qcow2; the full one may be ``raw``, which ``bottom`` then says.
     """
 
     def __init__(
-        self, paths: Sequence[str], timeout: float, encryption: Encryption | None = None, clients: int = 1
+        self,
+        paths: Sequence[str],
+        timeout: float,
+        encryption: Encryption | None = None,
+        clients: int = 1,
+        *,
+        bottom: str = "qcow2",
     ) -> None:
-        chain = f"json:{json.dumps(_chain(paths, encryption))}"
+        chain = f"json:{json.dumps(_chain(paths, encryption, bottom))}"
         super().__init__(chain, ["--read-only", f"--shared={clients}"], (), timeout, encryption)
 
 
@@ -379,15 +386,21 @@ def _layer(path: str, backing: dict[str, t.Any] | None, encryption: Encryption |
     return image
 
 
-def _chain(paths: Sequence[str], encryption: Encryption | None) -> dict[str, t.Any]:
-    """Return a chain as QEMU describes it, for reading.
+def _chain(paths: Sequence[str], encryption: Encryption | None, bottom: str = "qcow2") -> dict[str, t.Any]:
+    """Return a chain as QEMU describes it, for reading. ``bottom`` is the format of its first image.
 
     No lock is taken, as who restores must not be in the way of who verifies or prunes, nor they in his.
     """
     image: dict[str, t.Any] | None = None
     for path in paths:
-        image = _layer(_as_file(path), image, encryption)
+        raw = bottom == "raw" and image is None
+        image = _raw(_as_file(path)) if raw else _layer(_as_file(path), image, encryption)
     return {**(image or {}), "read-only": True, "force-share": True}
+
+
+def _raw(path: str) -> dict[str, t.Any]:
+    """Return a raw image as QEMU describes it."""
+    return {"driver": "raw", "file": {"driver": "file", "filename": path}}
 
 
 def _as_file(path: str) -> str:

@@ -78,6 +78,17 @@ def rounded_in(runs: Iterable[Run], size: int, cluster: int = CLUSTER) -> Iterat
             yield Run(first, last)
 
 
+def between(runs: Iterable[Run], start: int, end: int) -> Iterator[Run]:
+    """Return what none of ``runs`` covers from ``start`` to ``end``, within which they lie."""
+    position = start
+    for run in runs:
+        if run.start > position:
+            yield Run(position, run.start)
+        position = run.end
+    if position < end:
+        yield Run(position, end)
+
+
 def segments(runs: Iterable[Run], zeros: Iterable[Run]) -> Iterator[Segment]:
     """Split each of ``runs`` into what lies in ``zeros`` and what does not. What lies in ``zeros`` alone is dropped."""
     rest = iter(zeros)

@@ -12,6 +12,7 @@ import struct
 
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER
 
+MAGIC = b"QFI\xfb"
 REFCOUNT_ORDER = 4
 REFCOUNT_BYTES = 2
 ENTRY_BYTES = 8
@@ -25,14 +26,13 @@ ZERO_CLUSTER = 1
 
 _SECTOR = 512
 _INCOMPATIBLE_COMPRESSION_TYPE = 1 << 3
-_EXTENSION_BACKING_FORMAT = 0xE2792ACA
+EXTENSION_BACKING_FORMAT = 0xE2792ACA
 _HEADER_LENGTH = 112
 LONGEST_BACKING_NAME = 1023
 
 COMPRESSION_TYPES = {"zlib": 0, "zstd": 1}
 
 
-_MAGIC = b"QFI\xfb"
 _INCOMPATIBLE_EXTERNAL_DATA = 1 << 2
 _INCOMPATIBLE_FEATURES = struct.Struct(">Q")
 _FEATURES_OFFSET = 72
@@ -41,7 +41,7 @@ HEAD_BYTES = _FEATURES_OFFSET + _INCOMPATIBLE_FEATURES.size
 
 def keeps_data_elsewhere(head: bytes) -> bool:
     """Whether an image that begins like this names another file for its data, which QEMU would open and read."""
-    if len(head) < HEAD_BYTES or not head.startswith(_MAGIC) or int.from_bytes(head[4:8], "big") < 3:
+    if len(head) < HEAD_BYTES or not head.startswith(MAGIC) or int.from_bytes(head[4:8], "big") < 3:
         return False
     (features,) = _INCOMPATIBLE_FEATURES.unpack_from(head, _FEATURES_OFFSET)
     return bool(features & _INCOMPATIBLE_EXTERNAL_DATA)
@@ -79,7 +79,7 @@ def header(
     extensions = b""
     if backing_file:
         name = backing_format.encode()
-        extensions += struct.pack(">II", _EXTENSION_BACKING_FORMAT, len(name)) + name.ljust(
+        extensions += struct.pack(">II", EXTENSION_BACKING_FORMAT, len(name)) + name.ljust(
             -(-len(name) // 8) * 8, b"\0"
         )
     extensions += struct.pack(">II", 0, 0)
@@ -87,7 +87,7 @@ def header(
     kind = COMPRESSION_TYPES[compression]
     fixed = struct.pack(
         ">4sIQIIQIIQQIIQQQQIIB7x",
-        _MAGIC,
+        MAGIC,
         3,
         _HEADER_LENGTH + len(extensions) if backing else 0,
         len(backing),

@@ -23,7 +23,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extent import (
 from ansible_collections.virt.backup.plugins.module_utils._nbd import ALLOCATION, BITMAP_PREFIX
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 NEAR = 16 * BLOCK
 """Dirty runs nearer to each other share one question for zeroes; else the server is spared the way between."""
@@ -69,12 +69,21 @@ class IncrementalSource:
 
     ``scanner`` is asked for the bitmap over the whole disk; ``describer`` for zeroes, only near what is dirty, because
     the answer costs a walk through the metadata of the image behind the export. They may be one connection.
+    ``clean`` is called with start and end of each range that is not dirty, in order.
     """
 
     def __init__(
-        self, scanner: Describer, describer: Describer, bitmap: str, size: int, cluster: int = CLUSTER
+        self,
+        scanner: Describer,
+        describer: Describer,
+        bitmap: str,
+        size: int,
+        cluster: int = CLUSTER,
+        *,
+        clean: Callable[[int, int], None] | None = None,
     ) -> None:
         self._cluster = cluster
+        self._clean = clean
         self._scanner = scanner
         self._describer = describer
         self._context = BITMAP_PREFIX + bitmap
@@ -87,6 +96,9 @@ class IncrementalSource:
             marked = plan.dirty_runs(self._scanner.extents(self._context, start, end))
             dirty = list(plan.rounded_out(marked, self._size, self._cluster))
             self.extents += len(dirty)
+            if self._clean:
+                for run in plan.between(dirty, start, end):
+                    self._clean(*run)
             for group in _near(dirty):
                 yield from plan.segments(group, self._zeroes(group[0].start, group[-1].end))
 

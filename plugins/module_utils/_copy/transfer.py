@@ -15,6 +15,7 @@ import threading
 import time
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._copy.clean_check import CleanCheck, Terms
 from ansible_collections.virt.backup.plugins.module_utils._copy.crew import FirstError
 from ansible_collections.virt.backup.plugins.module_utils._copy.crowd import Crowd
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndError, EndUnfit, Means
@@ -29,7 +30,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
     StateError,
     ToolError,
 )
-from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Record
+from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest, Mismatch, Record
 from ansible_collections.virt.backup.plugins.module_utils._nbd import (
     ALLOCATION,
     BITMAP_PREFIX,
@@ -50,7 +51,10 @@ PATIENCE = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all images of a call share. ``timeout`` in seconds; ``connections`` is the most that one image opens."""
+    """What all images of a call share. ``timeout`` in seconds; ``connections`` is the most that one image opens.
+
+    ``clean_samples`` is how many clean clusters of each increment are compared with the chain below it.
+    """
 
     connections: int
     timeout: float
@@ -59,6 +63,7 @@ class Settings:
     limit: RateLimit
     encryption: Encryption | None = None
     direct: bool = False
+    clean_samples: int = 0
     budget: Budget = dataclasses.field(default_factory=Budget)
 
 
@@ -76,7 +81,8 @@ class Forecast:
 class Transfer:
     """One image. :meth:`run` belongs to one thread; :meth:`progress` and :meth:`stop` are for the others.
 
-    ``parameter`` is how errors call the image, such as ``images[0]``.
+    ``parameter`` is how errors call the image, such as ``images[0]``. After :meth:`run` there is a ``record``, or a
+    ``mismatch`` because of which there must be no image.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class Transfer:
         self.image = image
         self.draft = draft
         self.record: Record | None = None
+        self.mismatch: Mismatch | None = None
         self._parameter = parameter
         self._export = export
         self._written_to = written_to
@@ -138,7 +145,7 @@ class Transfer:
         return Forecast(first.size, reads, zeroed, source.extents, durable)
 
     def run(self) -> None:
-        """Fill the draft's image and sync it; sets :attr:`record`. Raises the first error after all threads ended."""
+        """Fill the draft's image and sync it. Raises the first error after all threads ended."""
         if self.draft is None:
             raise AssertionError("Contract violation: a transfer without a draft can only forecast")
         began = time.monotonic()
@@ -148,7 +155,8 @@ class Transfer:
         scanner = first
         try:
             scanner = self._connect_scanner(first)
-            source = self._source(first, scanner)
+            check = CleanCheck(self.image, self._settings.clean_samples)
+            source = self._source(first, scanner, check)
             explicit, checksum = bool(self.image.bitmap), self._settings.checksum
             with contextlib.closing(self._open_end(self.draft.fd, first.size)) as end:
                 self._job = Job(
@@ -164,6 +172,10 @@ class Transfer:
                 self._work(self._job, first)
                 end.finish()
                 durable = end.durable
+            terms = Terms(self._settings.encryption, self._settings.limit, self._settings.timeout, self._cancel)
+            compared, self.mismatch = check.run(first, self._export, terms)
+            if self.mismatch:
+                return
             stored = self.draft.sync()
         except NbdError as error:
             raise self._failed(error) from error
@@ -176,7 +188,7 @@ class Transfer:
             if scanner is not first:
                 scanner.close()
         record = self._make_record(self._job, source.extents, time.monotonic() - began, stored)
-        self.record = dataclasses.replace(record, durable=durable)
+        self.record = dataclasses.replace(record, durable=durable, clean_compared=compared)
 
     def _open_end(self, fd: int, size: int) -> End:
         """Return the end; raises :class:`InputError` for one that can't take the disk."""
@@ -257,10 +269,13 @@ class Transfer:
     def _several(self, first: Connection) -> bool:
         return self._settings.connections > 1 and first.multi_conn
 
-    def _source(self, first: Connection, scanner: Connection) -> FullSource | IncrementalSource:
+    def _source(
+        self, first: Connection, scanner: Connection, check: CleanCheck | None = None
+    ) -> FullSource | IncrementalSource:
         if not self.image.bitmap:
             return FullSource(first, first.size, self.image.cluster_size)
-        return IncrementalSource(scanner, first, self.image.bitmap, first.size, self.image.cluster_size)
+        clean = check.offer if check else None
+        return IncrementalSource(scanner, first, self.image.bitmap, first.size, self.image.cluster_size, clean=clean)
 
     def _connect_first(self) -> Connection:
         """Connect and make sure that the bitmap was negotiated: without it everything would look clean."""

@@ -57,11 +57,32 @@ class ImageRequest:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mismatch:
+    """An increment that must not be: the disk is not what its base and its bitmap say. ``problem`` is of the base.
+
+    ``offset`` and ``length``, in bytes of the disk, are of the first clean range that differs; both are 0 when the base
+    can't be read.
+    """
+
+    dest: str
+    export: str
+    backing_file: str
+    problem: str
+    offset: int = 0
+    length: int = 0
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """Return plain data for a result."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
     """What ``vda.json`` beside ``vda.qcow2`` says: which moment of which export the image is, and its totals.
 
     ``size`` is the export's in bytes, ``bytes_stored`` what the file takes on disk, ``file_bytes`` its length.
     ``written_to`` names what was overwritten in place; a file has its record beside it.
+    ``clean_compared`` counts the clean clusters that were found the same on the disk and in the chain below.
     ``digest`` is empty without a checksum; ``encryption`` is ``luks`` or ``none``. ``seconds`` run from the first
     connection to the last fsync. ``durable`` is whether that fsync, or the server's flush, promised anything.
     """
@@ -86,6 +107,7 @@ class Record:
     encryption: str = NONE
     written_to: str = ""
     durable: bool = True
+    clean_compared: int = 0
 
     def as_dict(self) -> dict[str, t.Any]:
         """Return plain data for JSON."""

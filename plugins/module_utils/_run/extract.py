@@ -37,6 +37,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryptio
     check_encryption,
     read_encryption,
 )
+from ansible_collections.virt.backup.plugins.module_utils._run.extract_mismatches import refuse_mismatches
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest, Target, report
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_signals import noted_signals
 from ansible_collections.virt.backup.plugins.module_utils._run.job_files import note_of
@@ -85,7 +86,7 @@ def _extract(request: ExtractRequest, check: bool) -> Outcome:
 def _check(request: ExtractRequest) -> Attributes:
     if not request.images:
         raise InputError("images", [], "is empty", "name at least one image")
-    checks.check_numbers(request.connections, request.rate_limit, request.timeout)
+    checks.check_numbers(request.connections, request.rate_limit, request.timeout, request.clean_samples)
     attributes = checks.check_attributes(request.owner, request.group, request.mode)
     for index, image in enumerate(request.images):
         (in_place.check_in_place if image.place.in_place else in_place.check_no_record)(index, image)
@@ -201,6 +202,7 @@ def _settings(request: ExtractRequest, copies: int, encryption: Encryption | Non
         limit=RateLimit(request.rate_limit),
         encryption=encryption,
         direct=request.direct,
+        clean_samples=request.clean_samples,
     )
 
 
@@ -241,6 +243,7 @@ def _act(
         status.write(progress(), now=True)
         try:
             run_all(list(transfers.values()), tick)
+            refuse_mismatches((checks.parameter(index), transfer.mismatch) for index, transfer in transfers.items())
             return _publish(targets, transfers, attributes, request.force)
         except BackupError as error:
             _tell_undefined(error, transfers.values())

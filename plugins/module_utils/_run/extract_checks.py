@@ -39,6 +39,7 @@ if t.TYPE_CHECKING:
 SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix", "nbd+vsock", "nbds+vsock")
 LONGEST_SOCKET = 107
 MOST_CONNECTIONS = 16
+MOST_CLEAN_SAMPLES = 65536
 
 
 def parameter(index: int, name: str = "") -> str:
@@ -46,7 +47,7 @@ def parameter(index: int, name: str = "") -> str:
     return f"images[{index}].{name}" if name else f"images[{index}]"
 
 
-def check_numbers(connections: int, rate_limit: int, timeout: int) -> None:
+def check_numbers(connections: int, rate_limit: int, timeout: int, clean_samples: int) -> None:
     """Refuse numbers out of range."""
     if not 1 <= connections <= MOST_CONNECTIONS:
         raise InputError("connections", connections, "is out of range", f"use 1 to {MOST_CONNECTIONS}")
@@ -54,6 +55,10 @@ def check_numbers(connections: int, rate_limit: int, timeout: int) -> None:
         raise InputError("rate_limit", rate_limit, "is negative", "use bytes per second, or 0 for no limit")
     if timeout < 1:
         raise InputError("timeout", timeout, "is too short", "use at least 1 second")
+    if not 0 <= clean_samples <= MOST_CLEAN_SAMPLES:
+        raise InputError(
+            "clean_samples", clean_samples, "is out of range", f"use 1 to {MOST_CLEAN_SAMPLES}, or 0 for none"
+        )
 
 
 def check_status_file(path: str, dests: Sequence[str]) -> None:
@@ -204,7 +209,8 @@ def check_backing(index: int, image: ImageRequest, encryption: Encryption | None
         raise InputError(name, given, "would be taken by QEMU for a protocol", "begin it with './' or '/'")
     if len(given.encode()) > LONGEST_BACKING_NAME:
         raise InputError(name, given, f"is longer than {LONGEST_BACKING_NAME} bytes", "use a relative path")
-    path = os.path.join(os.path.dirname(image.dest), given)
+    # QEMU's tools are given normalised paths, and '..' behind a link to a folder leads elsewhere than for the kernel.
+    path = os.path.join(os.path.realpath(os.path.dirname(image.dest)), given)
     if os.path.realpath(path) == os.path.realpath(image.dest):
         raise InputError(name, given, "is the dest itself", "name the image of the base")
     if not os.path.isfile(path):

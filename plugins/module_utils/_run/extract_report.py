@@ -38,6 +38,7 @@ class ExtractRequest:
     mode: object = "0600"
     encryption: EncryptionRequest | None = None
     direct: bool = False
+    clean_samples: int = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,17 @@ def _result(target: Target, record: Record | None, forecast: Forecast | None) ->
         "atomic": not target.image.place.in_place,
     }
     if found is not None:
-        names = ("size", "bytes_copied", "bytes_zeroed", "bytes_stored", "extents", "seconds", "digest", "durable")
+        names = (
+            "size",
+            "bytes_copied",
+            "bytes_zeroed",
+            "bytes_stored",
+            "extents",
+            "seconds",
+            "digest",
+            "durable",
+            "clean_compared",
+        )
         return {**common, **{name: getattr(found, name) for name in names}}
     if forecast is None:
         raise AssertionError("Contract violation: neither a record nor a forecast")
@@ -139,4 +150,5 @@ def _result(target: Target, record: Record | None, forecast: Forecast | None) ->
         "seconds": 0.0,
         "digest": "",
         "durable": forecast.durable,
+        "clean_compared": 0,
     }

@@ -80,6 +80,17 @@ def test_incremental_asks_for_zeroes_only_near_what_is_dirty() -> None:
     assert source.extents == 3
 
 
+def test_incremental_tells_what_is_clean_in_whole_clusters_window_by_window() -> None:
+    disk = Disk(
+        WINDOW + 3 * BLOCK,
+        dirty=[Run(5, CLUSTER + 1), Run(WINDOW - 1, WINDOW + 1), Run(WINDOW + BLOCK, WINDOW + BLOCK)],
+    )
+    clean: list[tuple[int, int]] = []
+    source = IncrementalSource(disk, disk, "b", disk.size, clean=lambda start, end: clean.append((start, end)))
+    list(source.segments())
+    assert clean == [(2 * CLUSTER, WINDOW - CLUSTER), (WINDOW + CLUSTER, disk.size)]
+
+
 def test_incremental_without_allocation_reads_all_that_is_dirty() -> None:
     disk = Disk(BLOCK, dirty=[Run(5, CLUSTER + 1)])
     assert list(IncrementalSource(disk, disk, "b", disk.size).segments()) == [Segment(0, 2 * CLUSTER, False)]
