@@ -128,6 +128,15 @@ options:
           - How long one guess at the secret will take, in milliseconds of CPU time.
         type: int
         default: 2000
+  mismatches:
+    description:
+      - With O(state=staged), O(id) and O(token), what this run found out while it copied, as
+        RV(virt.backup.nbd_extract#module:mismatches) lists it.
+      - The images that these disks would have built on stay what they are, and are no bases any more. So the next run
+        makes the disks full, whatever becomes of this one.
+    type: list
+    elements: dict
+    default: []
   max_age:
     description:
       - With O(state=staged), do nothing when the newest restore point is at most this many seconds old and
@@ -272,6 +281,16 @@ EXAMPLES = r"""
     consistency:
       frozen: "{{ job.quiesced }}"
       freeze_seconds: "{{ job.freeze_seconds }}"
+
+- name: Remember that what a disk holds is not what its last image and its bitmap say
+  virt.backup.restore_point:
+    repository: /srv/backup/vms
+    domain_uuid: "{{ info.domain.uuid }}"
+    domain_name: "{{ info.domain.name }}"
+    id: "{{ plan.id }}"
+    token: "{{ plan.token }}"
+    state: staged
+    mismatches: "{{ copy.mismatches }}"
 
 - name: Give up a run that failed
   virt.backup.restore_point:
@@ -434,6 +453,11 @@ leftovers:
       returned: success
       type: str
       sample: /srv/backup/vms/7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11/20261123T011500Z-02ab.staging
+distrusted:
+  description: By restore point and disk, which images are no bases any more, and why, as O(mismatches) say.
+  returned: with O(state=staged), O(id) and O(token)
+  type: dict
+  sample: {"20261122T021500Z-19c2": {"vda": "12 of 64 clean ranges that were compared differ from it"}}
 orphans:
   description:
     - Checkpoints of the domain whose names say that they belong to this repository, which knows nothing of them.
@@ -518,6 +542,7 @@ SPEC: dict[str, dict[str, t.Any]] = {
     "full_every_days": {"type": "int", "default": 0},
     "full_every_increments": {"type": "int", "default": 0},
     "encryption": {"type": "dict", "options": _ENCRYPTION},
+    "mismatches": {"type": "list", "elements": "dict", "default": []},
     "max_age": {"type": "int", "default": 0},
     "lease": {"type": "int", "default": 3600},
     "run": {"type": "str", "default": ""},

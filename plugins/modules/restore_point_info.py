@@ -159,6 +159,13 @@ restore_points:
       type: list
       elements: str
       sample: []
+    distrusted:
+      description:
+        - Per disk, why nothing may build on its image although that may restore well. A later run found that what the
+          disk held was not what this image and its bitmap said. The disk's next image is full.
+      returned: success
+      type: dict
+      sample: {}
     verified:
       description:
         - The last verification of its own files by M(virt.backup.restore_point_verify), or null. Whether what it builds

@@ -211,6 +211,11 @@ class Protection:
         options = {"id": run.plan["id"], "token": run.plan["token"], "disks": run.disks, "images": run.images}
         return {**self._place, **options, "files": files, "versions": run.info["versions"]}
 
+    def tell(self, run: Run, mismatches: list[Result]) -> None:
+        """Record what nbd_extract found wrong with the bases of a run."""
+        options = {"id": run.plan["id"], "token": run.plan["token"], "domain_name": self.domain.name}
+        kit.run("restore_point", **self._place, **options, state="staged", mismatches=mismatches)
+
     def removal(self, run: Run) -> Result:
         """Return the parameters with which the staging of a run is removed."""
         options = {"id": run.plan["id"], "token": run.plan["token"], "state": "absent", "staging": True}

@@ -146,6 +146,14 @@ def _chain_broken(facts: Facts) -> Verdict | None:
     return Verdict(BaseReason.CHAIN_BROKEN, f"the chain to build on is broken: {problem}") if problem else None
 
 
+def _base_distrusted(facts: Facts) -> Verdict | None:
+    """Whether the bitmap lied or the image rotted is not known here; either way nothing tells what changed since."""
+    why = facts.point.distrust(facts.disk.name) if facts.point else ""
+    if facts.point is None or not why:
+        return None
+    return Verdict(BaseReason.BASE_DISTRUSTED, f"an earlier run found its last image ({facts.point.id}) no base: {why}")
+
+
 def _no_bitmap_then(facts: Facts) -> Verdict | None:
     if facts.image is None or facts.point is None or facts.image.bitmap:
         return None
@@ -212,6 +220,7 @@ RULES: tuple[Callable[[Facts], Verdict | None], ...] = (
     _encryption_changed,
     _resized,
     _chain_broken,
+    _base_distrusted,
     _no_bitmap_then,
     _full_due_days,
     _full_due_increments,

@@ -28,6 +28,7 @@ class BaseReason(str, enum.Enum):
     ENCRYPTION_CHANGED = "encryption_changed"
     RESIZED = "resized"
     CHAIN_BROKEN = "chain_broken"
+    BASE_DISTRUSTED = "base_distrusted"
     NO_BITMAP_THEN = "no_bitmap_then"
     FULL_DUE_DAYS = "full_due_days"
     FULL_DUE_INCREMENTS = "full_due_increments"

@@ -17,11 +17,15 @@ from ansible_collections.virt.backup.plugins.module_utils._model.staging import 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A published restore point; ``faults``: (disk, sentence) of images that are missing, cut or damaged."""
+    """A published restore point; ``faults``: (disk, sentence) of images that are missing, cut or damaged.
+
+    ``distrusted``: (disk, words) of images that may restore well, but are no base for what comes next.
+    """
 
     manifest: Manifest
     path: str
     faults: tuple[tuple[str, str], ...] = ()
+    distrusted: tuple[tuple[str, str], ...] = ()
 
     @property
     def id(self) -> str:
@@ -31,6 +35,10 @@ class Point:
     def fault(self, disk: str) -> str:
         """What is wrong with the image of that disk, empty when nothing is."""
         return next((sentence for name, sentence in self.faults if name == disk), "")
+
+    def distrust(self, disk: str) -> str:
+        """Why nothing may build on the image of that disk any more, empty when something may."""
+        return dict(self.distrusted).get(disk, "")
 
 
 @dataclasses.dataclass(frozen=True)

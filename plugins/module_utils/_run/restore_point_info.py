@@ -116,6 +116,7 @@ def _point(catalog: Catalog, point: Point) -> dict[str, t.Any]:
         "path": point.path,
         "chain": {disk.name: list(chain_of(catalog, point.id, disk.name).ids) for disk in point.manifest.disks},
         "complete": not problems,
+        "distrusted": dict(point.distrusted),
         "verified": verified_file.to_json(record) if record else None,
         "problems": problems,
     }

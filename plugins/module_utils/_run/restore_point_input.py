@@ -104,6 +104,11 @@ def skipped_disks(items: Sequence[Raw], taking_part: Sequence[str]) -> tuple[Ski
     return tuple(skipped)
 
 
+def mismatches(items: Sequence[Raw]) -> tuple[tuple[str, str], ...]:
+    """Return path and problem of the images that ``nbd_extract`` refused to make."""
+    return tuple((text(item, "dest", "mismatches"), text(item, "problem", "mismatches")) for item in items)
+
+
 def domain_checkpoints(items: Sequence[Raw]) -> tuple[DomainCheckpoint, ...]:
     """Return the checkpoints of the domain, from ``virt_backup_info.checkpoints``."""
     return tuple(_checkpoint(item) for item in items)

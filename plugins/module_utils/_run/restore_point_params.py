@@ -24,6 +24,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_fil
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_input import (
     domain_checkpoints,
     domain_disks,
+    mismatches,
     policy,
     skipped_disks,
 )
@@ -40,7 +41,7 @@ _COMMON = frozenset({"repository", "domain_uuid", "state", "id", "token", "run"}
 _USED = {
     "staged": _COMMON
     | {"domain_name", "disks", "skipped", "checkpoints", "full", "full_every_days", "full_every_increments", "max_age"}
-    | {"lease", "socket", "status_file", "encryption"},
+    | {"lease", "socket", "status_file", "encryption", "mismatches"},
     "present": _COMMON | {"domain_name", "disks", "skipped", "images", "files", "versions", "consistency"},
     "absent": _COMMON | {"staging", "break_lock"},
 }
@@ -92,6 +93,7 @@ def _staged(params: Params) -> StagedRequest:
         id=params["id"] or "",
         token=params["token"] or "",
         encryption=EncryptionRequest(**params["encryption"]) if params["encryption"] else None,
+        mismatches=mismatches(params["mismatches"]),
     )
 
 

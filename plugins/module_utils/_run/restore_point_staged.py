@@ -23,6 +23,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import I
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import SkippedDisk
 from ansible_collections.virt.backup.plugins.module_utils._model.staging import LockRecord, PlannedDisk, Staging
+from ansible_collections.virt.backup.plugins.module_utils._run import restore_point_distrust as distrust
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import read_encryption
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_secret import check_secret
@@ -54,6 +55,8 @@ if t.TYPE_CHECKING:
 class StagedRequest:
     """What a run sets out to do. ``id`` and ``token`` are given to confirm a staging that was made before.
 
+    ``mismatches`` are what that run found meanwhile: (path of an image in the staging, what is wrong with its base).
+
     ``lease`` and ``max_age`` are in seconds; a ``max_age`` of 0 means that a backup is always due.
     """
 
@@ -72,6 +75,7 @@ class StagedRequest:
     id: str = ""
     token: str = ""
     encryption: EncryptionRequest | None = None
+    mismatches: tuple[tuple[str, str], ...] = ()
 
 
 def stage(request: StagedRequest, *, check: bool) -> Outcome:
@@ -98,6 +102,10 @@ def _checked(request: StagedRequest) -> StagedRequest:
         raise InputError(given, getattr(request, given), f"is given without {missing}", "give both, or neither")
     if request.id:
         checked_id("id", request.id)
+    if request.mismatches and not request.id:
+        raise InputError(
+            "mismatches", list(request.mismatches), "is given without id and token", "say which run found them"
+        )
     if not request.disks and not request.id:
         raise InputError("disks", [], "is empty", "list at least one disk that can be backed up")
     if not 1 <= request.lease <= lock.LONGEST_LEASE:
@@ -287,7 +295,7 @@ def leftovers(repository: Repository, catalog: Catalog, paths: DomainPaths, ours
 
 
 def _confirm(repository: Repository, paths: DomainPaths, request: StagedRequest, *, check: bool) -> Outcome:
-    """The staging was made before: nothing changes but the lease, which begins anew."""
+    """The staging was made before: nothing changes but the lease, which begins anew, and what is known of the bases."""
     catalog = read_catalog(repository, request.domain_uuid)
     found = catalog.staging(request.id)
     if found is None or found.staging is None:
@@ -299,7 +307,10 @@ def _confirm(repository: Repository, paths: DomainPaths, request: StagedRequest,
             raise InputError(
                 "id", request.id, f"is not what the token's lock is for ({record.id})", "give both as returned"
             )
+        bases = distrust.distrusted_bases(found.staging, found.path, request.mismatches)
+        new = distrust.unknown(paths, bases)
         if not check:
+            distrust.record(paths, new)
             record = lock.renew(paths, request.token, utc_now())
     staging = found.staging
     result = {
@@ -317,5 +328,8 @@ def _confirm(repository: Repository, paths: DomainPaths, request: StagedRequest,
         "left_out": [{"name": disk.name, "reason": disk.reason} for disk in staging.skipped],
         "leftovers": leftovers(repository, catalog, paths, staging.id),
         "orphans": _orphans(repository, catalog, staging.known_checkpoints),
+        "distrusted": bases,
     }
-    return Outcome(False, result)
+    if not new:
+        return Outcome(False, result)
+    return Outcome(True, result, {"distrusted": {}}, {"distrusted": new})

@@ -20,6 +20,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import S
 from ansible_collections.virt.backup.plugins.module_utils._model.text import quoted, shown
 from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
 from ansible_collections.virt.backup.plugins.module_utils._store.damage import read_damage
+from ansible_collections.virt.backup.plugins.module_utils._store.distrust import read_distrust
 from ansible_collections.virt.backup.plugins.module_utils._store.fields import BadFile, NewerFormat
 from ansible_collections.virt.backup.plugins.module_utils._store.files import (
     NotJson,
@@ -150,7 +151,8 @@ def _add_point(
 ) -> None:
     try:
         manifest = read_manifest(repository, domain_uuid, path)
-        points.append(Point(manifest, path, tuple(_faults(path, manifest))))
+        distrusted = read_distrust(path, [disk.name for disk in manifest.disks])
+        points.append(Point(manifest, path, tuple(_faults(path, manifest)), tuple(sorted(distrusted.items()))))
     except NewerFormat as error:
         unreadable.append(Unreadable(os.path.basename(path), path, error.message, newer=True))
     except StateError as error:

@@ -28,6 +28,7 @@ NEW = ".new"
 MANIFEST = "manifest.json"
 STAGING_FILE = "staging.json"
 DAMAGED = "damaged.json"
+DISTRUSTED = "distrusted.json"
 VERIFIED = "verified.json"
 STATUS_FILE = "status.json"
 SUMS = "SHA256SUMS"
@@ -37,7 +38,7 @@ _TIME = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DISK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, VERIFIED, STATUS_FILE, SUMS})
+_RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, DISTRUSTED, VERIFIED, STATUS_FILE, SUMS})
 
 
 def checked_path(parameter: str, value: str) -> str:

@@ -77,6 +77,59 @@ def test_check_mode_predicts_and_changes_nothing(repo: str) -> None:
         assert real.result["disks"][0][name] == predicted.result["disks"][0][name]
 
 
+def mismatched(begun: Run, *names: str, **changes: t.Any) -> dict[str, t.Any]:
+    """Return the parameters with which a run says that these disks are not what their bases say."""
+    found = [{"dest": f"{begun.plan['staging']}/{name}.qcow2", "problem": f"{name} differs"} for name in names]
+    own = {"repository": begun.repository, "id": begun.plan["id"], "token": begun.plan["token"]}
+    return {**own, "domain_name": "web", "mismatches": found, **changes}
+
+
+def test_what_a_run_found_wrong_with_a_base_outlives_it(repo: str) -> None:
+    disks = [raw_disk("vda"), raw_disk("vdb")]
+    first = backup(repo, *disks)["restore_point"]
+    state = {"checkpoints": [raw_checkpoint(first["checkpoint"], "vda", "vdb")]}
+    failing = Run(repo, *disks, **state)
+    assert levels(failing.plan) == {"vda": "incremental", "vdb": "incremental"}
+    before = tree(pathlib.Path(repo))
+    assert run("staged", check=True, **mismatched(failing, "vdb")).changed
+    assert tree(pathlib.Path(repo)) == before
+    told = run("staged", **mismatched(failing, "vdb"))
+    assert told.changed
+    assert told.result["distrusted"] == {first["id"]: {"vdb": "vdb differs"}}
+    assert not run("staged", **mismatched(failing, "vdb")).changed
+    failing.absent()
+
+    (point,) = info(repo)["restore_points"]
+    assert (point["distrusted"], point["complete"], point["problems"]) == ({"vdb": "vdb differs"}, True, [])
+    after = Run(repo, *disks, **state)
+    assert levels(after.plan) == {"vda": "incremental", "vdb": "full"}
+    reason = after.plan["disks"][1]["reason"]
+    assert reason == f"an earlier run found its last image ({first['id']}) no base: vdb differs"
+    second = after.extract().present().result["restore_point"]
+    state = {"checkpoints": [raw_checkpoint(second["checkpoint"], "vda", "vdb")]}
+    assert levels(Run(repo, *disks, **state).plan) == {"vda": "incremental", "vdb": "incremental"}
+
+
+def test_a_note_on_bases_that_cannot_be_read_makes_all_of_them_none(repo: str) -> None:
+    first = backup(repo)
+    (pathlib.Path(first["path"]) / "distrusted.json").write_bytes(b"\0")
+    plan = Run(repo, checkpoints=[raw_checkpoint(first["restore_point"]["checkpoint"], "vda")]).plan
+    assert levels(plan) == {"vda": "full"}
+    assert "distrusted.json" in plan["disks"][0]["reason"]
+
+
+def test_a_mismatch_that_is_none_of_the_run(repo: str) -> None:
+    begun = Run(repo)
+    with pytest.raises(BackupError, match=r"vda\.qcow2' is planned as a full image, which has no base; pass on"):
+        run("staged", **mismatched(begun, "vda"))
+    with pytest.raises(BackupError, match=r"vdz\.qcow2' is no image of this run; pass on"):
+        run("staged", **mismatched(begun, "vdz"))
+    with pytest.raises(BackupError, match="is given without id and token; say which run found them"):
+        run("staged", **mismatched(begun, "vda", id=None, token=None, disks=[raw_disk()]))
+    with pytest.raises(BackupError, match=r"mismatches: .* has no text under 'problem'"):
+        run("staged", **mismatched(begun, mismatches=[{"dest": "/x"}]))
+
+
 def test_staged_again_with_id_and_token_is_unchanged_and_renews_the_lease(repo: str) -> None:
     first = Run(repo).plan
     for check in (True, False):

@@ -92,14 +92,22 @@ def image(
     )
 
 
-def point(day: int, *disks: ManifestDisk, faults: dict[str, str] | None = None, xml: bool = False) -> Point:
+def point(
+    day: int,
+    *disks: ManifestDisk,
+    faults: dict[str, str] | None = None,
+    distrusted: dict[str, str] | None = None,
+    xml: bool = False,
+) -> Point:
     """Return a published restore point of that day."""
     moment = datetime.datetime(2026, 11, day, 2, 15, tzinfo=datetime.timezone.utc)
     files = (StoredFile("checkpoint.xml", 1, "sha256:0"),) if xml else ()
     manifest = Manifest(
         REPOSITORY, UUID, "web", point_id(day), checkpoint_of(day), moment, moment, disks=disks, files=files
     )
-    return Point(manifest, f"/repo/{UUID}/{point_id(day)}", tuple((faults or {}).items()))
+    return Point(
+        manifest, f"/repo/{UUID}/{point_id(day)}", tuple((faults or {}).items()), tuple((distrusted or {}).items())
+    )
 
 
 def catalog(*points: Point) -> Catalog:
