@@ -47,7 +47,7 @@ def parameter(index: int, name: str = "") -> str:
     return f"images[{index}].{name}" if name else f"images[{index}]"
 
 
-def check_numbers(connections: int, rate_limit: int, timeout: int, clean_samples: int) -> None:
+def check_numbers(connections: int, rate_limit: int, timeout: int, clean_samples: int = 0) -> None:
     """Refuse numbers out of range."""
     if not 1 <= connections <= MOST_CONNECTIONS:
         raise InputError("connections", connections, "is out of range", f"use 1 to {MOST_CONNECTIONS}")
