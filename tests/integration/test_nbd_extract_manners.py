@@ -85,7 +85,8 @@ def open_files() -> int:
 
 def copy(fake: FakeServer, out: Path, *, bitmap: bool, **options: t.Any) -> dict[str, t.Any]:
     image = ImageRequest(fake.server.uri(), str(out / "a.qcow2"), **_kind(bitmap=bitmap))
-    result: dict[str, t.Any] = extract(ExtractRequest(images=(image,), **options), check=False).result["images"][0]
+    request = ExtractRequest(images=(image,), clean_samples=0, **options)  # nothing of the disk was ever in the base
+    result: dict[str, t.Any] = extract(request, check=False).result["images"][0]
     return result
 
 

@@ -50,7 +50,8 @@ def copy(place: Path, disk: Disk, manners: Manners = COMMON, *, full: bool = Fal
         image = ImageRequest("", str(place / "image.qcow2"), bitmap="b", backing_file="base.qcow2")
     with FakeServer(place, disk, manners) as fake:
         asked = ImageRequest(**{**vars(image), "uri": fake.server.uri()})
-        extract(ExtractRequest(images=(asked,), **options), check=False)
+        # The sample of clean ranges would find most of these traps as well, and hide which check is worth what.
+        extract(ExtractRequest(images=(asked,), clean_samples=0, **options), check=False)
     return fake
 
 
