@@ -120,6 +120,21 @@ def test_one_wrong_cluster_is_found_when_all_are_compared_and_not_looked_for_wit
         assert copy(server, disk.with_name("next.qcow2"), "base.qcow2", clean_samples=0)["clean_compared"] == 0
 
 
+def test_the_little_that_a_nearly_empty_disk_holds_is_compared_as_a_whole(tmp_path: Path) -> None:
+    """By chance alone, two thirds of such samples would come by none of it."""
+    held = 14 * CLUSTER
+    disk = nbd.create(tmp_path / "disk.qcow2", 1024 * MIB)
+    nbd.qemu_io(disk, f"write -P 1 {700 * MIB} {held}")
+    begin(disk)
+    out = tmp_path / "next.qcow2"
+    assert accepted(disk) == 64 + held // CLUSTER
+    out.unlink()
+    change_unseen(disk, f"write -P 9 {700 * MIB + 3 * CLUSTER} {CLUSTER}")
+    (mismatch,) = refused(disk, force=True).details["mismatches"]
+    assert mismatch["problem"].startswith(f"1 of {64 + held // CLUSTER} clean ranges that were compared differ")
+    assert mismatch["offset"] == 700 * MIB + 3 * CLUSTER
+
+
 def test_all_disks_that_lie_are_named_at_once(disk: Path, tmp_path: Path) -> None:
     begin(disk)
     change_unseen(disk, f"write -P 9 {MIB} {MIB}")

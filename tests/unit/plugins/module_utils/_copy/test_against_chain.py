@@ -6,11 +6,17 @@
 
 from __future__ import annotations
 
+import random
 import typing as t
 
 import pytest
 
-from ansible_collections.virt.backup.plugins.module_utils._copy.against_chain import Comparison, Findings
+from ansible_collections.virt.backup.plugins.module_utils._copy.against_chain import (
+    CANDIDATES,
+    Comparison,
+    Findings,
+)
+from ansible_collections.virt.backup.plugins.module_utils._copy.clean_sample import CleanSample
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, Run
 
 
@@ -82,6 +88,23 @@ def test_it_goes_on_until_there_is_enough_of_what_the_chain_holds() -> None:
     assert compare(disk, chain, order, 2) == (4, [], 2)
     assert disk.read == [0, 1, 90, 91]
     assert chain.read == [90, 91]
+
+
+@pytest.mark.parametrize("wrong", [range(3), range(60, 63), range(2, 62, 20)], ids=["data", "holes", "both"])
+def test_no_more_is_missed_than_the_bound_says(wrong: t.Sequence[int]) -> None:
+    """Three of 64 clusters are wrong, half of them being held by the chain; 8 samples are drawn. The seeds are fixed."""
+    picture = "A" * 32 + "." * 32
+    chain, disk = Side(picture), Side("".join("X" if at in wrong else letter for at, letter in enumerate(picture)))
+    rounds, missed = 500, 0
+    for seed in range(rounds):
+        sample = CleanSample(CANDIDATES * 8, random.Random(seed))
+        sample.offer(0, len(disk.content))
+        comparison = Comparison(disk, chain, 8, lambda _length: None)
+        comparison.take(sample.drawn())
+        missed += not comparison.end().differing
+    bound = (1 - len(wrong) / 64) ** 8
+    assert missed / rounds < bound
+    assert missed > 0
 
 
 def test_blocks_are_used_again_and_hold_nothing_of_before() -> None:

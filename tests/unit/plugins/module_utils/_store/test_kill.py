@@ -10,6 +10,7 @@ Each case is done in a child process again and again, killed one call later each
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pathlib
 import signal
@@ -18,7 +19,12 @@ import typing as t
 import pytest
 
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
-from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import Run, make_repository, run
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import (
+    UUID,
+    Run,
+    make_repository,
+    run,
+)
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_scene import Scene, in_memory
 
 pytestmark = pytest.mark.slow
@@ -122,6 +128,21 @@ def test_present_and_the_next_run(scene: Scene) -> None:
         following, leftovers = scene.next_run()
         assert leftovers == ([] if new in before else [new])
         scene.check(*before, following)
+
+
+def test_noting_what_is_wrong_with_a_base(scene: Scene) -> None:
+    """A kill leaves the note or none, never a half; beside it at most a temporary file that nobody reads."""
+    started = Run(str(scene.repository), checkpoints=[scene.checkpoint()])
+    own = {"repository": str(scene.repository), "id": started.plan["id"], "token": started.plan["token"]}
+    found = [{"dest": started.plan["disks"][0]["image"], "problem": "it differs"}]
+    levels = []
+    for _number in until_done(scene, lambda: run("staged", **own, domain_name="web", mismatches=found)):
+        new, _leftovers = scene.next_run()
+        assert scene.published() == [scene.first, new]
+        manifest = scene.repository / UUID / new / "manifest.json"
+        levels.append(json.loads(manifest.read_text(encoding="utf-8"))["disks"][0]["level"])
+    assert levels == sorted(levels, reverse=True)
+    assert set(levels) == {"incremental", "full"}
 
 
 def test_giving_up(scene: Scene) -> None:
