@@ -18,7 +18,8 @@ description:
     the file.
   - While a disk is read, the digest of its content is made and compared with the one in the manifest.
   - A file is written beside its O(disks[].dest) and synced. Only when all disks of the call are complete are they
-    renamed, so when one of them fails no file is replaced. An old file is kept until all new ones have their names.
+    renamed, so when one of them fails no file is replaced. An old file is kept until all new ones have their names, so
+    there has to be room for both.
   - Beside each file a hidden record is kept, C(.web.qcow2.restored.json) for C(web.qcow2), which tells what was
     restored there.
   - Does not look at domains. A file or device that a running domain or another program of QEMU has open is refused, by

@@ -81,6 +81,29 @@ class Vault:
         return found
 
 
+class Shop:
+    """Runs the module; what it started is ended with the test."""
+
+    def __init__(self, vault: Vault, folder: pathlib.Path) -> None:
+        self.vault, self.folder = vault, folder
+        self.sockets: set[str] = set()
+
+    def serve(self, *, check: bool = False, **options: t.Any) -> Result:
+        result = kit.run("restore_point_export", check=check, **{**self._usual, **options})
+        self.sockets.add(result["server"]["socket"])
+        return result
+
+    def refused(self, *, check: bool = False, **options: t.Any) -> str:
+        return kit.refusal("restore_point_export", check=check, **{**self._usual, **options})
+
+    def end(self, *, check: bool = False, **options: t.Any) -> Result:
+        return self.serve(check=check, state="absent", **options)
+
+    @property
+    def _usual(self) -> Result:
+        return {**self.vault.place, "socket_dir": str(self.folder)}
+
+
 def holds(point: Point, disk: str, path: pathlib.Path | str, image_format: str) -> None:
     """Insist that QEMU reads from a restored disk what the domain's disk held in the moment of the restore point."""
     assert content_hash(path) == point.truth[disk], (point.id, disk)

@@ -15,7 +15,7 @@ import typing as t
 import pytest
 from integration import virt_kit as kit
 from integration.ends_kit import loop_device
-from integration.restore_kit import ODD, SECRET, Vault, backup_encrypted, holds
+from integration.restore_kit import ODD, Vault, holds
 from lab.disks import MIB, Disk
 from lab.domains import IMAGES, Domains
 from lab.tools import call, content_hash, file_hash
@@ -66,9 +66,13 @@ def test_each_kind_of_restore_point(vault: Vault, out: pathlib.Path, number: int
         holds(point, entry["name"], entry["dest"], "qcow2")
         assert (entry["content_verified"], entry["atomic"]) == (True, True)
         assert len(entry["chain"]) == (1 if entry["name"] == "vdc" else number + 1)
-    for checked, made in zip(results[0]["disks"], ran["disks"]):
-        assert checked["bytes_copied"] >= made["bytes_copied"] > 0
+    for checked, entry in zip(results[0]["disks"], ran["disks"]):
+        assert checked["bytes_copied"] >= entry["bytes_copied"] > 0
     assert vault.look() == before
+    made, kept = ran["diff"], results[3]["diff"]
+    assert set(made["before"].values()) == {None}
+    assert {record["restore_point"] for record in made["after"].values()} == {point.id}
+    assert kept["before"] == kept["after"] == made["after"]
     files = [name for entry in point.levels for name in (f"{entry}.qcow2", f".{entry}.qcow2.restored.json")]
     assert names(out) == set(files)
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
@@ -207,29 +211,6 @@ def test_a_domain_that_starts_meanwhile_is_refused_by_its_qemu(vault: Vault, out
     assert (seen, dest.stat().st_ino != inode) == ([""], True)
     assert before != file_hash(dest)
     holds(vault.points[0], "vda", dest, "qcow2")
-
-
-def test_an_encrypted_chain(domains: Domains, workdir: pathlib.Path, out: pathlib.Path) -> None:
-    vault = Vault(domains(Disk("vda", size=8 * MIB)), workdir)
-    truths = []
-    for number in range(2):
-        vault.change(number, "vda")
-        truths.append(content_hash(vault.domain.frozen_copy("vda", "truth")))
-        vault.points.append(backup_encrypted(vault.protection))
-    assert vault.points[1].levels == {"vda": "incremental"}
-    options = {"dest_dir": str(out), "overwrite": True}
-    assert "the images of vda are encrypted; give secret_file or secret" in vault.refused(**options)
-    assert "does not open" in vault.refused(**options, encryption={"secret": "another"})
-    secret = out / "secret"
-    secret.write_text(SECRET["secret"])
-    secret.chmod(0o600)
-    for number, encryption in enumerate((SECRET, {"secret_file": str(secret)})):
-        result = vault.restore(id=vault.points[number].id, encryption=encryption, **options)
-        assert content_hash(out / "vda.qcow2") == truths[number]
-        (entry,) = result["disks"]
-        assert (entry["content_verified"], bool(entry["content_reason"])) == (not number, bool(number))
-        assert SECRET["secret"] not in str(result)
-    assert SECRET["secret"].encode() not in b"".join(path.read_bytes() for path in out.glob(".*"))
 
 
 def test_which_restore_point(vault: Vault, out: pathlib.Path) -> None:

@@ -18,12 +18,13 @@ import typing as t
 
 import pytest
 from integration import virt_kit as kit
-from integration.restore_kit import ODD, SECRET, Vault, backup_encrypted
-from integration.virt_kit import Result
+from integration.restore_kit import ODD, Shop, Vault
 from lab.disks import MIB, Disk
 from lab.domains import IMAGES, Domains
-from lab.tools import call, content_hash, file_hash
+from lab.tools import call, file_hash
 from lab.wait import until
+
+from ansible_collections.virt.backup.plugins.module_utils._run import export_server
 
 
 @pytest.fixture(scope="module")
@@ -37,29 +38,6 @@ def vault(lab_host: str) -> t.Iterator[Vault]:
     finally:
         domains.close()
         call("rm", "-rf", folder)
-
-
-class Shop:
-    """Runs the module; what it started is ended with the test."""
-
-    def __init__(self, vault: Vault, folder: pathlib.Path) -> None:
-        self.vault, self.folder = vault, folder
-        self.sockets: set[str] = set()
-
-    def serve(self, *, check: bool = False, **options: t.Any) -> Result:
-        result = kit.run("restore_point_export", check=check, **{**self._usual, **options})
-        self.sockets.add(result["server"]["socket"])
-        return result
-
-    def refused(self, *, check: bool = False, **options: t.Any) -> str:
-        return kit.refusal("restore_point_export", check=check, **{**self._usual, **options})
-
-    def end(self, *, check: bool = False, **options: t.Any) -> Result:
-        return self.serve(check=check, state="absent", **options)
-
-    @property
-    def _usual(self) -> Result:
-        return {**self.vault.place, "socket_dir": str(self.folder)}
 
 
 @pytest.fixture
@@ -170,8 +148,9 @@ def test_another_server_and_another_file_are_left_alone(shop: Shop) -> None:
     assert (shop.folder / "file.sock").read_text() == "x"
 
 
-def test_a_stubborn_server_ends_all_the_same(shop: Shop) -> None:
+def test_a_stubborn_server_ends_all_the_same(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands still, with a client that waits: SIGTERM does not reach it, the end comes in bounded time."""
+    monkeypatch.setattr(export_server, "ORDERLY", 0.5)
     served = shop.serve(disks=["vda"])
     pid = served["server"]["pid"]
     with subprocess.Popen(["nbdsh", "-u", served["disks"][0]["uri"], "-c", "input()"], stdin=subprocess.PIPE) as client:
@@ -216,27 +195,3 @@ def test_a_removed_restore_point_stays_readable(vault: Vault, shop: Shop, tmp_pa
     assert not (copy / vault.domain.uuid / last.id).exists()
     call("nbdcopy", served["disks"][1]["uri"], tmp_path / "vdb")
     assert file_hash(tmp_path / "vdb") == last.truth["vdb"]
-
-
-def test_an_encrypted_chain(
-    domains: Domains, workdir: pathlib.Path, sockets: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    vault = Vault(domains(Disk("vda", size=8 * MIB)), workdir)
-    for number in range(2):
-        vault.change(number, "vda")
-        truth = content_hash(vault.domain.frozen_copy("vda", "truth"))
-        vault.points.append(backup_encrypted(vault.protection))
-    shop = Shop(vault, sockets)
-    assert "the images of vda are encrypted" in shop.refused()
-    assert "does not open" in shop.refused(encryption={"secret": "another"})
-    served = shop.serve(encryption=SECRET)
-    try:
-        call("nbdcopy", served["disks"][0]["uri"], tmp_path / "vda")
-        assert file_hash(tmp_path / "vda") == truth
-        for name in ("cmdline", "environ"):
-            told = pathlib.Path(f"/proc/{served['server']['pid']}/{name}").read_bytes()
-            assert SECRET["secret"].encode() not in told
-        assert SECRET["secret"] not in str(served)
-        assert not shop.serve(encryption=SECRET)["changed"]
-    finally:
-        shop.end()
