@@ -17,6 +17,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import Extent
+from ansible_collections.virt.backup.plugins.module_utils._model.text import brief
 
 if t.TYPE_CHECKING:
     import threading
@@ -45,6 +46,11 @@ class NbdTimeout(NbdError):
 
 class Cancelled(BackupError):
     """Another part of the same call failed, or a signal came; this part stopped. Never the first error."""
+
+
+def _words(error: t.Any) -> str:
+    """Return what libnbd says, which may quote the server: a policy of many lines, or a text without end."""
+    return brief(" ".join(str(error.string).split()))
 
 
 class Connection:
@@ -80,6 +86,8 @@ class Connection:
         self._call(self._nbd.aio_connect_uri, uri)
         self._wait(self._nbd.aio_is_ready)
         self.size: int = self._call(self._nbd.get_size)
+        if self.size < 0:  # libnbd's number has a sign, the protocol's has none
+            raise NbdError("the server tells of a size that no disk has")
         self.multi_conn: bool = self._call(self._nbd.can_multi_conn)
         self.contexts = frozenset(name for name in contexts if self._call(self._nbd.can_meta_context, name))
         maximum: int = self._call(self._nbd.get_block_size, nbd.SIZE_MAXIMUM)
@@ -136,16 +144,16 @@ class Connection:
             pass
 
     def _block_status(self, context: str, offset: int, length: int) -> list[tuple[int, int]]:
-        entries: list[tuple[int, int]] = []
+        told: list[list[tuple[int, int]]] = []
 
         def wide(name: str, start: int, found: list[tuple[int, int]], _error: t.Any) -> int:
             if name == context and start == offset:
-                entries.extend(found)
+                told.append(list(found))
             return 0
 
         def narrow(name: str, start: int, found: list[int], _error: t.Any) -> int:
             if name == context and start == offset:
-                entries.extend(zip(found[::2], found[1::2]))
+                told.append(list(zip(found[::2], found[1::2])))
             return 0
 
         # With extended headers the 32-bit call cuts extents at 4 GiB, so the 64-bit one is taken where it exists.
@@ -154,7 +162,9 @@ class Connection:
         else:
             cookie = self._call(self._nbd.aio_block_status, length, offset, narrow)
         self._wait(self._nbd.aio_command_completed, cookie)
-        return entries
+        if len(told) > 1:
+            raise NbdError(f"the server told twice of {context} at offset {offset}")
+        return told[0] if told else []
 
     def _wait(self, done: Callable[..., bool], *args: t.Any) -> None:
         """Let the connection work until ``done``; raise when it was silent for the whole time-out.
@@ -174,13 +184,13 @@ class Connection:
                 elif time.monotonic() - silent_since >= self._timeout:
                     raise NbdTimeout(f"the server sent nothing for {self._timeout:g} seconds")
         except nbd.Error as error:
-            raise NbdError(str(error.string).strip()) from error
+            raise NbdError(_words(error)) from error
 
     def _call(self, function: Callable[..., t.Any], *args: t.Any, **options: t.Any) -> t.Any:
         try:
             return function(*args, **options)
         except nbd.Error as error:
-            raise NbdError(str(error.string).strip()) from error
+            raise NbdError(_words(error)) from error
 
 
 class Target(Connection):

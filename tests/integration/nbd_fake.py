@@ -85,6 +85,8 @@ class Manners:
     first. ``insists`` is its minimum and maximum block size: it says so, and refuses all else. ``sizes`` are told to
     the clients in the order they come, the last one to all others. ``admits`` is how many clients get an answer.
     ``fault`` returns what happens instead of an answer: bytes to send, the end, silence; nothing for an answer.
+    ``option`` is the same for the handshake: bytes in the place of all replies to an option, or ``None``. ``flags`` are
+    told in the place of the true ones. ``extended`` agrees to 64-bit headers, if a client knows them.
     """
 
     structured: bool = True
@@ -96,6 +98,9 @@ class Manners:
     sizes: tuple[int, ...] = ()
     admits: int = 10**9
     fault: t.Callable[[wire.Request], t.Sequence[Fault]] = lambda _request: ()
+    option: t.Callable[[int, bytes], bytes | None] = lambda _option, _data: None
+    flags: int = 0
+    extended: bool = False
 
 
 class FakeServer:
@@ -166,7 +171,7 @@ class FakeServer:
             client = self.meet(peer, number)
             client.shake_hands()
             while True:
-                request = wire.receive_request(peer, number)
+                request = wire.receive_request(peer, number, extended=client.extended)
                 with self._lock:
                     request = request._replace(number=len(self.requests))
                     self.requests.append(request)
@@ -202,6 +207,7 @@ class Client:
         self._disk = disk
         self._manners = manners
         self._structured = False
+        self.extended = False
         self.number = number
         self._contexts: list[str] = []
         sizes = manners.sizes or (len(disk.content),)
@@ -228,6 +234,10 @@ class Client:
         if option == wire.Option.ABORT:
             self.send(wire.option_reply(option, wire.REPLY_ACK))
             raise wire.Gone
+        instead = self._manners.option(option, data)
+        if instead is not None:
+            self.send(instead)
+            return option == wire.Option.GO
         replies = self._replies(option, data)
         last = wire.REPLY_UNSUPPORTED if replies is None else wire.REPLY_ACK
         self.send(b"".join(replies or []) + wire.option_reply(option, last))
@@ -244,6 +254,9 @@ class Client:
         if option == wire.Option.STRUCTURED_REPLY and self._manners.structured:
             self._structured = True
             return []
+        if option == wire.Option.EXTENDED_HEADERS and self._manners.extended:
+            self._structured = self.extended = True
+            return []
         if option == wire.Option.SET_META_CONTEXT and self._structured:
             self._contexts = [name for name in wire.read_contexts(data) if name in self._disk.contexts]
             names = enumerate(self._contexts)
@@ -255,6 +268,8 @@ class Client:
 
     def flags(self) -> int:
         """Return what is told of the export."""
+        if self._manners.flags:
+            return self._manners.flags
         more = wire.SEND_DF * self._structured | wire.CAN_MULTI_CONN * self._manners.multi_conn
         return wire.HAS_FLAGS | wire.READ_ONLY | more
 

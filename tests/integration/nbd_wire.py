@@ -5,7 +5,7 @@
 """The server's side of the NBD protocol: numbers, the handshake, requests and replies as bytes.
 
 Written from https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md: fixed newstyle, structured replies,
-metadata contexts; no TLS, no extended headers.
+metadata contexts, extended headers; no TLS.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ OPTION_REPLY_MAGIC = 0x3E889045565A9
 REQUEST_MAGIC = 0x25609513
 SIMPLE_MAGIC = 0x67446698
 CHUNK_MAGIC = 0x668E33EF
+EXTENDED_REQUEST_MAGIC = 0x21E41C71
+EXTENDED_CHUNK_MAGIC = 0x6E8A278C
 LONGEST_OPTION = 65536
 
 REPLY_ACK, REPLY_INFO, REPLY_META_CONTEXT = 1, 3, 4
@@ -32,6 +34,7 @@ HAS_FLAGS, READ_ONLY, SEND_FLUSH, SEND_WRITE_ZEROES, SEND_DF, CAN_MULTI_CONN = 1
 DONE = 1
 REQ_ONE = 1 << 3
 CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS, CHUNK_ERROR = 0, 1, 2, 5, (1 << 15) + 1
+CHUNK_STATUS_EXTENDED = 6
 EIO, EINVAL = 5, 22
 
 
@@ -44,6 +47,7 @@ class Option(enum.IntEnum):
     GO = 7
     STRUCTURED_REPLY = 8
     SET_META_CONTEXT = 10
+    EXTENDED_HEADERS = 11
 
 
 class Command(enum.IntEnum):
@@ -67,6 +71,7 @@ class Request(t.NamedTuple):
     cookie: int
     offset: int
     length: int
+    extended: bool = False
 
     @property
     def end(self) -> int:
@@ -119,11 +124,12 @@ def read_contexts(data: bytes) -> list[str]:
     return names
 
 
-def receive_request(peer: socket.socket, connection: int) -> Request:
-    """Return the next command, without its number."""
-    magic, flags, command, cookie, offset, length = struct.unpack(">IHHQQI", receive(peer, 28))
-    assert magic == REQUEST_MAGIC
-    return Request(connection, -1, flags, command, cookie, offset, length)
+def receive_request(peer: socket.socket, connection: int, *, extended: bool = False) -> Request:
+    """Return the next command, without its number; after extended headers were agreed on, every one has such."""
+    form = struct.Struct(">IHHQQQ" if extended else ">IHHQQI")
+    magic, flags, command, cookie, offset, length = form.unpack(receive(peer, form.size))
+    assert magic == (EXTENDED_REQUEST_MAGIC if extended else REQUEST_MAGIC)
+    return Request(connection, -1, flags, command, cookie, offset, length, extended)
 
 
 def simple(request: Request, error: int = 0, data: bytes = b"") -> bytes:
@@ -133,6 +139,9 @@ def simple(request: Request, error: int = 0, data: bytes = b"") -> bytes:
 
 def chunk(request: Request, kind: int, payload: bytes = b"", flags: int = 0) -> bytes:
     """Return one chunk of a structured reply."""
+    if request.extended:
+        head = (EXTENDED_CHUNK_MAGIC, flags, kind, request.cookie, request.offset, len(payload))
+        return struct.pack(">IHHQQQ", *head) + payload
     return struct.pack(">IHHQI", CHUNK_MAGIC, flags, kind, request.cookie, len(payload)) + payload
 
 
@@ -145,6 +154,10 @@ def data_chunk(request: Request, offset: int, data: bytes) -> bytes:
 
 def status_chunk(request: Request, context: int, extents: t.Iterable[tuple[int, int]]) -> bytes:
     """Return what one context says: (length, flags), beginning at the offset that was asked for."""
+    if request.extended:
+        told = list(extents)
+        wide = b"".join(struct.pack(">QQ", length, flags) for length, flags in told)
+        return chunk(request, CHUNK_STATUS_EXTENDED, struct.pack(">II", context, len(told)) + wide)
     entries = b"".join(struct.pack(">II", length, flags) for length, flags in extents)
     return chunk(request, CHUNK_STATUS, struct.pack(">I", context) + entries)
 
