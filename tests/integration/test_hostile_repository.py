@@ -35,7 +35,7 @@ from ansible_collections.virt.backup.tests.unit.properties.hostile import is_cle
 
 lab_host = without_hypervisor.lab_host
 
-SAMPLE = 40
+SAMPLE = 24
 SECONDS = 30
 SEED = os.environ.get("VIRT_BACKUP_SEED") or os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(random.randrange(10**6))
 CASES = [(place, damage) for place in enemy.PLACES for damage in enemy.DAMAGES]
