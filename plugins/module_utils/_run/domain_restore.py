@@ -30,9 +30,9 @@ from ansible_collections.virt.backup.plugins.module_utils._run.domain_report imp
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_request import check_request
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_source import from_content, from_restore_point
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import (
-    absent_state,
     placement_problems,
     placements,
+    state_warnings,
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
 from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import PointRequest, find_point
@@ -174,7 +174,7 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
     before = "" if scene.existing is None else without_record(scene.existing.definition(secure=False))
     warnings = [
         *fitted.warnings,
-        *absent_state(domain, placed),
+        *state_warnings(scene.source.files, domain, placed),
         *_left_behind(scene),
         *_shared_addresses(scene, fitted.xml),
     ]

@@ -63,7 +63,7 @@ class Undo:
             try:
                 step()
             except (BackupError, OSError) as failure:
-                error.note(f"{what} could not be taken back: {failure}.")
+                error.note(f"{what} could not be taken back: {str(failure).rstrip('.')}.")
 
     def settle(self) -> None:
         """Nothing is taken back any more."""
@@ -119,10 +119,14 @@ def placement_problems(placed: tuple[Placement, ...], *, local: bool, overwrite:
     return [found for file in placed if (found := file.problem(overwrite=overwrite))]
 
 
-def absent_state(domain: Domain, placed: tuple[Placement, ...]) -> list[str]:
+def state_warnings(files: tuple[StoredState, ...], domain: Domain, placed: tuple[Placement, ...]) -> list[str]:
     """Return what of its state the domain will have to do without, a sentence each."""
     names = {placement.stored.name for placement in placed}
-    found = []
+    found = [
+        f"{file.name} of the restore point was not put in place: the definition names no file for it."
+        for file in files
+        if file.name not in names
+    ]
     if domain.nvram is not None and NVRAM_NAME not in names and not os.path.lexists(domain.nvram.path):
         found.append("The restore point has no NVRAM: libvirt makes a new one, without the guest's boot entries.")
     if domain.tpm is not None and domain.tpm.backend == "emulator" and not names - {NVRAM_NAME}:

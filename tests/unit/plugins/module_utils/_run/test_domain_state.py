@@ -19,10 +19,10 @@ from ansible_collections.virt.backup.plugins.module_utils._run.domain_source imp
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import (
     Placement,
     Undo,
-    absent_state,
     place,
     placement_problems,
     placements,
+    state_warnings,
 )
 
 UUID = "7b1f6a1e-6a1f-4b58-9d0c-0c2b5a2f7d11"
@@ -144,5 +144,6 @@ def test_each_file_has_its_place_in_the_domain(tmp_path: pathlib.Path) -> None:
     one_file = Domain("web", UUID, tpm=Tpm(source_type="file", source="/t/state"))
     assert [place.target for place in placements(found, one_file)][-1] == "/t/state"
     assert placements(found, Domain("web", UUID)) == ()
-    assert absent_state(domain, placements(found[:2], domain)) == []
-    assert [sentence.split()[5] for sentence in absent_state(domain, ())] == ["NVRAM:", "state"]
+    assert state_warnings(found[:2], domain, placements(found[:2], domain)) == []
+    assert [sentence.split()[5] for sentence in state_warnings((), domain, ())] == ["NVRAM:", "state"]
+    assert [sentence.split()[0] for sentence in state_warnings(found, Domain("web", UUID), ())] == list(names)
