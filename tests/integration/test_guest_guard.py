@@ -20,7 +20,6 @@ from integration import virt_kit as kit
 from integration.protection import Protection, attempt_while
 from integration.virt_kit import SOCKETS, Result
 from lab.disks import MIB, Disk
-from lab.domains import IMAGES
 from lab.guest import Guest
 from lab.tools import call, virsh
 from lab.wait import until
@@ -50,14 +49,18 @@ def running() -> t.Iterator[Guest]:
 @pytest.fixture
 def guest(running: Guest) -> t.Iterator[Guest]:
     """Return the guest with a disk that is full of data: what is empty takes no room when it is overwritten."""
+    if running.state == "shut off":
+        running.start()
+        running.wait_for_agent()
     running.write("vda", 0, SIZE, 0x5A)
     yield running
     kit.attempt("virt_backup", domain=running.name, state="stopped")
-    virsh("resume", running.name, check=False)
-    running.wait_for_agent(30)
     for name in running.checkpoints():
         kit.run("virt_checkpoint", domain=running.name, name=name, state="absent")
     assert kit.nothing_left(running)
+    if running.state != "shut off":
+        virsh("resume", running.name, check=False)
+        running.wait_for_agent(30)
 
 
 @pytest.fixture
@@ -73,15 +76,17 @@ def scratch(workdir: pathlib.Path) -> t.Iterator[pathlib.Path]:
 class Writer:
     """A process in the guest that overwrites its disk; ``pace`` slows it down to 4 MiB/s at most."""
 
-    def __init__(self, guest: Guest, *, pace: bool = False, size: int = SIZE) -> None:
+    def __init__(self, guest: Guest, *, pace: bool = False, size: int = SIZE, pid: int = 0) -> None:
+        """Start it; or, with ``pid``, be one that was started elsewhere."""
         script = WRITES.format(last=size // MIB * 2 - 1, pace=" && sleep 0.125" if pace else "")
-        started = guest.agent("guest-exec", path="/bin/sh", arg=["-ec", script], **{"capture-output": True})
-        self._guest, self._pid = guest, started["return"]["pid"]
+        options = {"path": "/bin/sh", "arg": ["-ec", script], "capture-output": True}
+        self.pid = pid or int(guest.agent("guest-exec", **options)["return"]["pid"])
+        self._guest = guest
         self.status: int | None = None
 
     def has_ended(self) -> bool:
         """Whether it has ended, with what exit status; the agent tells it once."""
-        found = self._guest.agent("guest-exec-status", pid=self._pid)["return"]
+        found = self._guest.agent("guest-exec-status", pid=self.pid)["return"]
         self.status = int(found["exitcode"]) if found["exited"] else None
         return self.status is not None
 
@@ -122,7 +127,7 @@ def test_the_job_ends_before_the_guest_meets_an_error(
     room = job["scratch"][0]
     assert (room["place"], room["disks"], room["low_water"]) == (str(scratch), ["vda"], LOW_WATER)
     assert room["worst_case"] > SIZE > room["free"]
-    writer = Writer(guest, pace=True)
+    writer = Writer(guest, pace=True, size=ROOM + 4 * MIB)
     states: set[str] = set()
     copy = attempt_while("nbd_extract", lambda: states.add(state(guest)), **extraction(job, workdir / "vda.qcow2"))
     assert copy["failed"]
@@ -182,19 +187,17 @@ def test_a_run_that_died_is_ended_by_its_lease_and_the_guest_goes_on(guest: Gues
 
 
 def test_a_begin_that_fails_later_resumes_the_guest(
-    guest: Guest, scratch: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    guest: Guest, scratch: pathlib.Path, workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = Writer(guest, pace=True)
-
     def fail(_handle: object, _planned: object) -> t.NoReturn:
-        until("an I/O error has paused the guest", lambda: state(guest) == PAUSED, 60)
+        (workdir / "writer").write_text(str(paused_by_its_writes(guest).pid), encoding="ascii")
         raise StateError("this failed.")
 
     monkeypatch.setattr(backup_start, "_begun_job", fail)
     options = {"scratch_dir": str(scratch), "scratch_min_free": "0%", "checkpoint": {"name": "ck"}}
     sentence = kit.refusal("virt_backup", domain=guest.name, **options)
     assert sentence.startswith("this failed. While cleaning up: An I/O error had paused domain")
-    goes_on(guest, writer)
+    goes_on(guest, Writer(guest, pid=int((workdir / "writer").read_text(encoding="ascii"))))
 
 
 def test_the_doctor_resumes_the_guest_of_a_run_that_died(
@@ -282,6 +285,6 @@ def test_a_guest_that_shuts_down_in_mid_copy_costs_this_run_and_nothing_else(
     guest.start(paused=True)
     assert protection.backup().levels == {"vda": "incremental"}
     protection.check_all()
-    virsh("resume", guest.name)
-    guest.wait_for_agent()
-    assert IMAGES in guest.folder.parents
+    for name in guest.checkpoints():
+        kit.run("virt_checkpoint", domain=guest.name, name=name, state="absent")
+    guest.destroy()
