@@ -191,7 +191,7 @@ def slow_begin(guest: Guest, wish: str) -> kit.Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quiesce, "_WATCHDOG_SECONDS", BOUND)
         at_begin(patch, act)
-        pid, reading = kit.start_child(lambda: _module(options))
+        pid, reading = kit.start_child(kit.work_of("virt_backup", **options))
     os.read(stands_still, 1)
     frozen_at = time.monotonic()
     until("the guest has waited long enough", lambda: time.monotonic() - frozen_at > BOUND + 1, 2 * BOUND)

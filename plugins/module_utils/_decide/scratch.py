@@ -79,7 +79,8 @@ def check_room(room: Room, min_free: str, low_water: str) -> None:
             f"has {in_units(room.free)} {'in all' if room.is_device else 'free'}, and {in_units(wanted)} are asked for "
             f"(scratch_min_free: {min_free}); {_at_worst(room)}"
         )
-        raise InputError(room.parameter, room.place, problem, "choose a larger place, or lower scratch_min_free")
+        remedy = "give a larger device" if room.is_device else "choose a larger one"
+        raise InputError(room.parameter, room.place, problem, f"{remedy}, or lower scratch_min_free")
     mark = _low_water(low_water, room.free)
     if low_water and not room.is_device and room.free < mark + FLOOR * len(room.disks):
         problem = f"is more than what {room.place!r} leaves, which has {in_units(room.free)} free"

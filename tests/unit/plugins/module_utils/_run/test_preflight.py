@@ -198,7 +198,7 @@ def test_too_little_space_and_the_worst_case(host: Host) -> None:
         "are asked for (scratch_min_free: 10%); at worst, when all of disk vda is overwritten during the job,"
         in message
     )
-    assert "choose a larger place, or lower scratch_min_free" in message
+    assert "choose a larger one, or lower scratch_min_free" in message
     assert host.check(scratch_min_free="1%") == []
     assert host.check(scratch_min_free="1M") == []
     assert host.rooms[0].may_run_full
