@@ -41,6 +41,7 @@ def test_every_restore_point_of_a_long_run_is_right(
         try:
             while soak.rounds < least or (soak.rounds < rounds and time.monotonic() < end):
                 soak.round()
+                print(f"{soak.rounds} rounds, {soak.backups} restore points", flush=True)
             soak.end()
         except BaseException as error:
             lines = log.read_text(encoding="utf-8").splitlines()[-40:]
