@@ -48,6 +48,7 @@ FILES = {
     "integration/test_storage_faults": "the repository is full or its disk fails; the source fails in the middle",
     "integration/test_power_cut": "the repository loses its power after each system call that changes it",
     "integration/test_verify": "bit rot, truncated, missing and swapped images",
+    "integration/test_clean_samples": "a bitmap does not tell the truth",
     "integration/test_guest_guard": "scratch space runs out under a guest",
     "integration/test_role_guest": "the guest goes off, or scratch space runs low, in the middle of a backup",
     "integration/test_restore_disks_failures": "a restore fails in the middle",
