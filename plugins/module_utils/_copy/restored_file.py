@@ -108,6 +108,7 @@ class RestoredFile:
             os.unlink(restored_path(self._dest))
         if self._kept:
             os.rename(self._old, self._dest)
+            take_away(self._old)  # rename(2) does nothing between two names of one file
             self._kept = False
         elif not self._existed and not os.path.lexists(self.image):
             os.unlink(self._dest)
@@ -120,12 +121,17 @@ class RestoredFile:
             self._kept = False
 
     def close(self) -> None:
-        """Close the image, and remove the files that still have their first names."""
+        """Close the image, and remove the files that still have their first names.
+
+        An old file that could not be given its name back keeps the other one: it is all that is left of that disk.
+        """
         fd, self.fd = self.fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):  # a storage that fails here has failed the copy already
                 os.close(fd)
-        take_away(self.image, self._record, self._old)
+        take_away(self.image, self._record)
+        if not self._published:
+            take_away(self._old)
 
 
 def publish_all(files: Sequence[RestoredFile]) -> None:

@@ -144,6 +144,25 @@ def test_without_hard_links_what_was_replaced_stays_replaced(folder: Path, monke
     assert vouched(folder) == []
 
 
+def test_an_old_file_that_can_not_get_its_name_back_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The storage fails at the second disk, and goes on failing while the first is given back."""
+    made = drafts(folder)
+
+    def rename(path: str, name: str) -> None:
+        if made[0]._published and not os.path.exists(made[0].image):
+            raise OSError(5, "Input/output error")
+        real(path, name)
+
+    real = os.rename
+    monkeypatch.setattr(restored_file.os, "rename", rename)
+    with pytest.raises(OSError, match="Input/output error"):
+        publish_all(made)
+    for draft in made:
+        draft.close()
+    kept = [path.read_text() for path in folder.iterdir() if path.name.startswith(".a.qcow2.old-")]
+    assert (kept, shown(folder)) == (["old a"], {"a.qcow2": "new a.qcow2", "b.raw": "old b"})
+
+
 @pytest.mark.parametrize("count", range(12))
 def test_a_kill_leaves_each_disk_whole_and_the_next_call_clears_the_rest(
     folder: Path, monkeypatch: pytest.MonkeyPatch, count: int
