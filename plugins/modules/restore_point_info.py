@@ -30,6 +30,16 @@ options:
     description:
       - Name of the domain, as its newest restore point has it.
     type: str
+  id:
+    description:
+      - Id of a restore point, or V(latest). It is returned as RV(chosen), and is an error when there is none.
+      - A latest restore point that can't be read is an error, and not passed over for an older one.
+    type: str
+  before:
+    description:
+      - A time in ISO 8601, in UTC unless it says otherwise. The newest restore point whose run began before it is
+        returned as RV(chosen).
+    type: str
 seealso:
   - module: virt.backup.restore_point
   - module: virt.backup.restore_point_verify
@@ -292,6 +302,11 @@ stagings:
       returned: success
       type: bool
       sample: true
+chosen:
+  description: The restore point that O(id) or O(before) means, with the keys of RV(restore_points).
+  returned: when O(id) or O(before) is given
+  type: dict
+  sample: {"id": "20261123T021500Z-7f3a", "complete": true}
 problems:
   description: What else was found in the domain's directory and is left alone, a sentence each.
   returned: when a domain is given
@@ -314,11 +329,13 @@ def main() -> t.NoReturn:
             "repository": {"type": "path", "required": True},
             "domain_uuid": {"type": "str"},
             "domain_name": {"type": "str"},
+            "id": {"type": "str"},
+            "before": {"type": "str"},
         },
-        mutually_exclusive=[("domain_uuid", "domain_name")],
+        mutually_exclusive=[("domain_uuid", "domain_name"), ("id", "before")],
         supports_check_mode=True,
     )
-    names = ("repository", "domain_uuid", "domain_name")
+    names = ("repository", "domain_uuid", "domain_name", "id", "before")
     request = InfoRequest(**{name: module.params[name] or "" for name in names})
     run_module(module, lambda: look(request))
 

@@ -13,6 +13,7 @@ import os
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.chain import chain_of, newest_with, problems_of
+from ansible_collections.virt.backup.plugins.module_utils._decide.choose_point import LATEST, choose_point
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
@@ -20,12 +21,14 @@ from ansible_collections.virt.backup.plugins.module_utils._store import lock
 from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
 from ansible_collections.virt.backup.plugins.module_utils._store import verified as verified_file
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog
-from ansible_collections.virt.backup.plugins.module_utils._store.fields import show_moment
+from ansible_collections.virt.backup.plugins.module_utils._store.fields import parse_moment, show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import chunks_of, regular_size
-from ansible_collections.virt.backup.plugins.module_utils._store.layout import checked_path, checked_uuid
+from ansible_collections.virt.backup.plugins.module_utils._store.layout import checked_id, checked_path, checked_uuid
 from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import domain_uuids, open_repository
 
 if t.TYPE_CHECKING:
+    import datetime
+
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog, Point
     from ansible_collections.virt.backup.plugins.module_utils._store.layout import DomainPaths
     from ansible_collections.virt.backup.plugins.module_utils._store.repository_file import Repository
@@ -35,15 +38,23 @@ _CHECKPOINT_FILE = "checkpoint.xml"
 
 @dataclasses.dataclass(frozen=True)
 class InfoRequest:
-    """Which domain to look at, by UUID or by the name its newest restore point has; neither lists the domains."""
+    """Which domain to look at, by UUID or by the name its newest restore point has; neither lists the domains.
+
+    ``id`` or ``before`` ask which restore point would be taken, as wherever one is chosen.
+    """
 
     repository: str
     domain_uuid: str = ""
     domain_name: str = ""
+    id: str = ""
+    before: str = ""
 
 
 def look(request: InfoRequest) -> Outcome:
     """Return all there is to know. Changes nothing, also where something needs repair."""
+    before = checked_before(request.before)
+    if request.id not in ("", LATEST):
+        checked_id("id", request.id)
     wanted = checked_uuid("domain_uuid", request.domain_uuid) if request.domain_uuid else ""
     repository = open_repository(checked_path("repository", request.repository))
     result: dict[str, t.Any] = {
@@ -54,8 +65,20 @@ def look(request: InfoRequest) -> Outcome:
             result["domains"] = [_brief(repository, uuid) for uuid in domain_uuids(repository)]
             return Outcome(False, result)
         uuid = wanted or uuid_of(repository, request.domain_name)
-        result.update(_domain(repository, uuid))
+        catalog = read_catalog(repository, uuid)
+        result.update(domain_uuid=uuid, **_domain(repository.domain(uuid), catalog))
+        if request.id or before:
+            result["chosen"] = _point(catalog, choose_point(catalog, request.id, before))
     return Outcome(False, result)
+
+
+def checked_before(text: str) -> datetime.datetime | None:
+    """Return the moment that the parameter ``before`` names, ``None`` when it is empty."""
+    before = parse_moment(text) if text else None
+    if text and before is None:
+        remedy = "write it like 2026-11-23T02:15:00Z; without an offset it is UTC"
+        raise InputError("before", text, "is no time in ISO 8601", remedy)
+    return before
 
 
 def _brief(repository: Repository, uuid: str) -> dict[str, t.Any]:
@@ -87,9 +110,7 @@ def uuid_of(repository: Repository, name: str) -> str:
     return str(found[0])
 
 
-def _domain(repository: Repository, uuid: str) -> dict[str, t.Any]:
-    paths = repository.domain(uuid)
-    catalog = read_catalog(repository, uuid)
+def _domain(paths: DomainPaths, catalog: Catalog) -> dict[str, t.Any]:
     points = [_point(catalog, point) for point in catalog.points]
     held, lock_problem = _lock(paths)
     problems = [entry.problem for entry in catalog.unreadable] + [
@@ -98,7 +119,6 @@ def _domain(repository: Repository, uuid: str) -> dict[str, t.Any]:
     problems += [f"{path} is left of an interrupted removal; the next run removes it." for path in catalog.unfinished]
     problems += [f"{path} is nothing that belongs here; it is left alone." for path in catalog.strangers]
     return {
-        "domain_uuid": uuid,
         "restore_points": points,
         "latest": points[-1] if points else None,
         "bases": _bases(catalog),

@@ -22,10 +22,10 @@ from ansible_collections.virt.backup.plugins.module_utils._model.encryption impo
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError, ToolError
 from ansible_collections.virt.backup.plugins.module_utils._model.extraction import Record
 from ansible_collections.virt.backup.plugins.module_utils._model.stored_disk import StoredDisk
-from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_info import uuid_of
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_info import checked_before, uuid_of
 from ansible_collections.virt.backup.plugins.module_utils._run.verify_files import NOT_OPENED, header_problem
 from ansible_collections.virt.backup.plugins.module_utils._store.catalog import read_catalog
-from ansible_collections.virt.backup.plugins.module_utils._store.fields import parse_moment, show_moment
+from ansible_collections.virt.backup.plugins.module_utils._store.fields import show_moment
 from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
     MANIFEST,
@@ -79,10 +79,7 @@ class FoundPoint:
 
 def find_point(request: PointRequest) -> FoundPoint:
     """Return the restore point that is meant; raises ``InputError`` or ``StateError`` when there is none."""
-    before = parse_moment(request.before) if request.before else None
-    if request.before and before is None:
-        remedy = "write it like 2026-11-23T02:15:00Z; without an offset it is UTC"
-        raise InputError("before", request.before, "is no time in ISO 8601", remedy)
+    before = checked_before(request.before)
     if request.id not in ("", LATEST):
         checked_id("id", request.id)
     wanted = checked_uuid("domain_uuid", request.domain_uuid) if request.domain_uuid else ""

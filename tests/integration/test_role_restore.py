@@ -1,0 +1,205 @@
+# Copyright (c) 2026, virt.backup contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role ``restore``, by ansible-playbook: back to where it was, beside the original, and running at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import typing as t
+
+import pytest
+from integration import virt_kit as kit
+from integration.playbook import EVERYWHERE, SETTINGS
+from integration.protection import FULL, INCREMENTAL, Protection
+from lab.disks import MIB, Disk
+from lab.domains import Domains, LabDomain
+from lab.tools import content_hash, file_hash, virsh, virsh_names
+
+PLAY = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role:
+        name: virt.backup.restore
+    - ansible.builtin.copy:
+        content: "{{ restore_result | to_json }}"
+        dest: "{{ folder }}/result.json"
+        mode: "0600"
+      check_mode: false
+      changed_when: false
+"""
+
+
+class Story:
+    """A domain of two disks with two restore points, and plays of the role."""
+
+    def __init__(self, domain: LabDomain, folder: pathlib.Path) -> None:
+        self.domain, self.folder = domain, folder
+        self.protection = Protection(domain, folder / "repository")
+        for number in range(2):
+            for disk in ("vda", "vdb"):
+                domain.write(disk, number * MIB, 2 * MIB, pattern=0x10 + number)
+            self.protection.backup()
+
+    def play(self, *options: str, **variables: t.Any) -> tuple[int, str, kit.Result]:
+        """Run the role; return how many tasks changed something (-1 when it failed), the output, and the result."""
+        playbook, inventory = self.folder / "play.yml", self.folder / "inventory.json"
+        playbook.write_text(PLAY, encoding="utf-8")
+        given = {"restore_domain": self.domain.name, "restore_repository": str(self.protection.repository), **variables}
+        hosts = {"hosts": {"hv": given}, "vars": {**EVERYWHERE, "folder": str(self.folder)}}
+        inventory.write_text(json.dumps({"all": hosts}), encoding="utf-8")
+        program = pathlib.Path(sys.executable).with_name("ansible-playbook")
+        environment = {**os.environ, **SETTINGS, "HOME": str(self.folder)}
+        argv = [str(program), "-i", str(inventory), str(playbook), *options]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=300, env=environment)
+        recap = re.search(r"^hv +: ok=\d+ +changed=(\d+) ", done.stdout, re.MULTILINE)
+        if done.returncode or not recap:
+            return -1, done.stdout + done.stderr, {}
+        return int(recap[1]), done.stdout, json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+
+    def restore(self, *options: str, **variables: t.Any) -> tuple[int, kit.Result]:
+        """Run the role, which has to succeed."""
+        changed, output, result = self.play(*options, **variables)
+        assert changed >= 0, output
+        return changed, result
+
+    def repository(self) -> dict[str, tuple[str, int]]:
+        """Return every file of the repository with its hash and time."""
+        files = [path for path in self.protection.repository.rglob("*") if path.is_file() and not path.is_symlink()]
+        return {str(path): (file_hash(path), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture
+def story(domains: Domains, workdir: pathlib.Path) -> Story:
+    return Story(domains(Disk("vda", size=6 * MIB), Disk("vdb", size=6 * MIB)), workdir)
+
+
+@pytest.fixture
+def copy(story: Story) -> t.Iterator[str]:
+    """Return the name of a copy that is undefined after the test."""
+    name = f"{story.domain.name}-copy"
+    yield name
+    if name in virsh_names("list", "--all", "--name"):
+        virsh("destroy", name, check=False)
+        virsh("undefine", name, "--nvram")
+
+
+def sources(name: str, *options: str) -> dict[str, pathlib.Path]:
+    found = re.findall(r"^ *(vd\w) +(\S+)$", virsh("domblklist", name, *options), re.MULTILINE)
+    return {disk: pathlib.Path(path) for disk, path in found}
+
+
+def test_one_disk_goes_back_to_where_it_was_and_only_it_is_full_again(story: Story) -> None:
+    first = story.protection.points[0]
+    story.domain.write("vda", 0, MIB, pattern=0xEE)
+    story.domain.destroy()
+    wish = {
+        "restore_point": first.id,
+        "restore_disks": [{"name": "vda"}],
+        "restore_overwrite": True,
+        "restore_state": "paused",
+    }
+    before = story.repository()
+
+    planned, result = story.restore("--check", **wish)
+    assert planned > 0
+    assert content_hash(sources(story.domain.name)["vda"]) != first.truth["vda"]
+    changed, result = story.restore(**wish)
+    assert changed > 0
+    assert (result["changed"], result["restore_point"], result["domain"]["state"]) == (True, first.id, "paused")
+    assert sources(story.domain.name)["vda"] == story.domain.live_source("vda")
+    assert file_hash(story.domain.frozen_copy("vda")) == first.truth["vda"]
+    assert story.repository() == before
+
+    story.domain.write("vda", 3 * MIB, MIB, pattern=0x77)
+    changed, result = story.restore(**wish)
+    assert (changed, result["changed"]) == (0, False)
+
+    point = story.protection.backup()
+    assert point.levels == {"vda": FULL, "vdb": INCREMENTAL}
+
+
+def test_a_copy_beside_the_original(story: Story, copy: str) -> None:
+    wish = {"restore_as": copy, "restore_dir": str(story.folder), "restore_state": "paused"}
+    _changed, result = story.restore(**wish)
+    assert result["domain"]["name"] == copy
+    assert result["domain"]["uuid"] != story.domain.uuid
+    virsh("destroy", copy)
+    for disk, path in sources(copy, "--inactive").items():
+        assert path == story.folder / f"{copy}-{disk}.qcow2"
+        assert content_hash(path) == story.protection.points[-1].truth[disk]
+    assert story.domain.state == "paused"
+
+
+@pytest.mark.parametrize("form", ["qcow2", "raw"])
+def test_it_runs_at_once_and_its_disks_follow(story: Story, copy: str, form: str) -> None:
+    before = story.repository()
+    places = [{"name": name, "dest": str(story.folder / f"new-{name}"), "format": form} for name in ("vda", "vdb")]
+    wish = {
+        "restore_as": copy,
+        "restore_disks": places,
+        "restore_mode": "instant",
+        "restore_state": "running",
+        "restore_overlay_dir": str(story.folder),
+    }
+    changed, result = story.restore(**wish)
+    assert changed > 0
+    assert 0 < result["seconds_to_running"] < 60
+    assert result["domain"]["state"] == "running"
+    assert sources(copy) == sources(copy, "--inactive") == {p["name"]: pathlib.Path(p["dest"]) for p in places}
+
+    changed, result = story.restore(**wish)
+    assert (changed, result["changed"]) == (0, False)
+    virsh("destroy", copy)
+    for disk, path in sources(copy, "--inactive").items():
+        assert content_hash(path) == story.protection.points[-1].truth[disk]
+    assert list(story.folder.glob("*.overlay")) == []
+    assert list(pathlib.Path("/run/virt-backup").iterdir()) == []
+    assert story.repository() == before
+
+
+def test_a_copy_of_the_disks_that_fails_leaves_it_running_and_the_next_run_goes_on(story: Story, copy: str) -> None:
+    (story.folder / "new-vdb").write_bytes(b"in the way")
+    places = [{"name": name, "dest": str(story.folder / f"new-{name}")} for name in ("vda", "vdb")]
+    wish = {
+        "restore_as": copy,
+        "restore_disks": places,
+        "restore_mode": "instant",
+        "restore_state": "running",
+        "restore_overlay_dir": str(story.folder),
+    }
+    changed, output, _result = story.play(**wish)
+    assert changed < 0
+    assert "is there already" in output
+    assert virsh("domstate", copy).strip() == "running"
+    assert {path.suffix for path in sources(copy).values()} == {".overlay"}
+
+    (story.folder / "new-vdb").unlink()
+    story.restore(**wish)
+    assert sources(copy) == {place["name"]: pathlib.Path(place["dest"]) for place in places}
+    assert list(pathlib.Path("/run/virt-backup").iterdir()) == []
+
+
+REFUSED: tuple[tuple[kit.Result, str], ...] = (
+    ({"restore_before": "2026-01-01", "restore_point": "20200101T000000Z-abcd"}, "both choose"),
+    ({"restore_as": "other"}, "a copy needs a place for disk 'vda'"),
+    ({"restore_mode": "instant"}, "set restore_state to running"),
+    ({"restore_overwrite": True}, "is running"),
+)
+
+
+def test_what_cannot_be_is_said_before_anything(story: Story) -> None:
+    before = sorted((str(path), path.lstat().st_mtime_ns) for path in story.domain.folder.rglob("*"))
+    for wish, words in REFUSED:
+        changed, output, _result = story.play(**wish)
+        assert changed < 0, wish
+        assert words in output.replace("\\'", "'"), (wish, output)
+    assert sorted((str(path), path.lstat().st_mtime_ns) for path in story.domain.folder.rglob("*")) == before
+    assert story.domain.state == "paused"
