@@ -19,7 +19,8 @@ description:
   - Gives libvirt the checkpoints back that it has forgotten and the next increment starts from.
   - Removes bitmaps of this repository that record nothing any more, and checkpoints that no increment can start from.
   - Touches nothing but what the staging of a dead run names, or a manifest of this repository. Foreign jobs and
-    checkpoints, and what only looks like ours, are left alone.
+    checkpoints, and what only looks like ours, are left alone. A socket is removed only if its name holds the UUID of
+    the domain.
   - While a run for this domain and repository is alive, nothing is repaired.
   - A repair never makes a restore point unusable. The worst that follows from one is that a disk's next image is full.
 extends_documentation_fragment:

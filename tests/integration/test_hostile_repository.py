@@ -25,6 +25,11 @@ import pytest
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError
 from ansible_collections.virt.backup.plugins.module_utils._run.repository import RepositoryRequest, ensure_repository
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_info import InfoRequest, look
+from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import (
+    PointRequest,
+    find_point,
+    stored_disks,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.verify import VerifyRequest, verify
 from ansible_collections.virt.backup.tests.integration import hostile_kit as enemy
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
@@ -87,6 +92,7 @@ def attempts(world: World) -> dict[str, t.Callable[[], object]]:
         "look by name": lambda: look(InfoRequest(place["repository"], domain_name="web")),
         "verify, check mode": lambda: verify(VerifyRequest(place["repository"], kit.UUID), check=True),
         "verify": lambda: verify(VerifyRequest(place["repository"], kit.UUID), check=False),
+        "read the disks": lambda: stored_disks(find_point(PointRequest(place["repository"], kit.UUID)), ["vda"]),
         "make the repository": lambda: ensure_repository(
             RepositoryRequest(place["repository"], mode="0700"), check=False
         ),
@@ -116,7 +122,7 @@ def suffer(world: World, *, links: bool = False) -> dict[str, BackupError | None
             except BackupError as error:
                 said[what] = error
             else:
-                json.dumps(vars(outcome), default=str)
+                json.dumps(outcome, default=str)
         refused = said[what]
         assert refused is None or is_clear(refused), f"{what}: {refused}"
         assert enemy.seen(world, links=links) == before, what
@@ -184,6 +190,9 @@ def test_an_image_that_leads_elsewhere(lead: str, place: str, world: World) -> N
     else:
         assert said["verify"] is not None
         assert "vda.qcow2" in said["verify"].message
+    if "second" in place:
+        assert said["read the disks"] is not None
+        assert "vda.qcow2" in said["read the disks"].message
 
 
 def tell_its_size(world: World, image: pathlib.Path) -> None:

@@ -23,7 +23,17 @@ from ansible_collections.virt.backup.plugins.module_utils._xml.checkpoint import
     parse_checkpoint,
     without_bitmaps,
 )
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition import without_passwords
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition_needs import (
+    holds_of,
+    macs_of,
+    needs_of,
+    without_parts,
+    writes_of,
+)
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import read_record, without_record
 from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
+from ansible_collections.virt.backup.plugins.module_utils._xml.mirror import parse_mirrors
 from ansible_collections.virt.backup.tests.unit.properties import hostile
 
 DOMAIN = """\
@@ -40,6 +50,9 @@ DOMAIN = """\
     <disk type='nvme' device='disk'><source type='pci' managed='yes' namespace='1' index='1'>
       <address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source><target dev='vdd'/></disk>
     <disk type='file' device='cdrom'><target dev='sda' bus='sata'/><transient/></disk>
+    <interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/></interface>
+    <hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source></hostdev>
+    <graphics type='vnc' passwd='x' port='-1'><listen type='network' network='default'/></graphics>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>
     <tpm model='tpm-crb'><backend type='emulator' version='2.0'><source type='file' path='/x'/>
       <encryption secret='a'/></backend></tpm>
@@ -76,8 +89,17 @@ def _redefine(xml: str) -> object:
     return domain_uuid(xml), without_bitmaps(xml, ["vda"]), for_redefinition(xml, ["vda"], ["one"])
 
 
+def _definition(xml: str) -> object:
+    """All that a restore reads of a stored definition, which lies in the repository for anybody to change."""
+    needs = [need for copy in (True, False) for need in needs_of(xml, ["vda"], copy=copy)]
+    parts = sorted({need.part for need in needs} - {""})
+    rest = [without_parts(xml, parts, []), without_parts(xml, [], parts), without_passwords(xml), without_record(xml)]
+    return needs, rest, writes_of(xml), holds_of(xml), macs_of(xml), read_record(xml), parse_mirrors(xml)
+
+
 READERS: dict[str, tuple[str, t.Callable[[str], object]]] = {
     "domain": (DOMAIN, lambda xml: parse_domain(xml, {"vda": 1})),
+    "definition": (DOMAIN, _definition),
     "checkpoint": (CHECKPOINT, _redefine),
     "backup": (BACKUP, parse_backup),
 }
