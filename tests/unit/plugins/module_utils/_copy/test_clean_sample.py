@@ -15,12 +15,12 @@ import pytest
 from ansible_collections.virt.backup.plugins.module_utils._copy.clean_sample import CleanSample
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, WINDOW, Run
 
-RANGES = [
+RANGES = (
     Run(0, CLUSTER),
     Run(5 * CLUSTER, 30 * CLUSTER),
     Run(31 * CLUSTER, 32 * CLUSTER),
     Run(40 * CLUSTER, 53 * CLUSTER),
-]
+)
 CLUSTERS = [at // CLUSTER for start, end in RANGES for at in range(start, end, CLUSTER)]
 
 
