@@ -22,9 +22,10 @@ _EXTRACT = str(Path(__file__).with_name("extract.py"))
 
 
 def ours(folder: Path, name: str, images: Sequence[dict[str, t.Any]], server: Server, **options: t.Any) -> Program:
-    """Return one call of the use case of nbd_extract; checksum is off unless named."""
+    """Return one call of the use case of nbd_extract; what no peer has, checksum and samples, is off unless named."""
     arguments = folder / f"{name}.arguments"
-    arguments.write_text(json.dumps({"images": list(images), "checksum": "none", **options}), encoding="utf-8")
+    given = {"images": list(images), "checksum": "none", "clean_samples": 0, **options}
+    arguments.write_text(json.dumps(given), encoding="utf-8")
     command = (sys.executable, "-W", "ignore", _EXTRACT, str(arguments))
     return Program((command,), tuple(Path(image["dest"]) for image in images), server.pids)
 

@@ -25,6 +25,7 @@ PEERS = {
     "nbdcopy-qcow2": "nbdcopy → qemu-nbd",
     "virtnbdbackup": "virtnbdbackup",
     "ours": "the same without",
+    "b20": "the same without",
     "4 in turn": "one call after another",
     "16 in turn": "one call after another",
 }

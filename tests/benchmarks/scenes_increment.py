@@ -58,7 +58,12 @@ def increments(place: Place) -> Iterator[Scene]:
         runs = _programs(place.folder, server, "", before)
         checks = {name: check(disk, run) for name, run in runs.items()}
         runs["convert"] = programs.convert(place.folder, "convert", server)
-        yield Scene(runs, _rows("increment", _DIRTY), checks)
+        base = before["b20"].name
+        runs["sampled"] = programs.one(
+            place.folder, "sampled", server, bitmap="b20", backing_file=base, clean_samples=64
+        )
+        sampled = Row("increment, 20 MiB dirty, 64 clean samples", "sampled", "b20")
+        yield Scene(runs, (*_rows("increment", _DIRTY), sampled), checks)
 
 
 @contextlib.contextmanager
