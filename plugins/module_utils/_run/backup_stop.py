@@ -127,6 +127,8 @@ def _with(outcome: Outcome, result: dict[str, t.Any], remarks: t.Iterable[str]) 
 def _end_pull(handle: DomainHandle, request: BackupRequest, job: BackupJob, *, check: bool) -> Outcome:
     if not check:
         _abort(handle, request)
+        # A daemon that was just restarted may drop a job that it still knew without ending its server.
+        _stop_lost(handle, request, active=True, check=False)
     return Outcome(True, {"ended": "the job was ended"}, before=job_state(job), after=job_state(None))
 
 
