@@ -123,6 +123,8 @@ class Connection:
 
     def start_read(self, into: memoryview, offset: int) -> list[int]:
         """Ask for ``len(into)`` bytes at ``offset``; the memory belongs to the connection until :meth:`finish_read`."""
+        if len(into) <= self.largest_read:
+            return [self._call(self._nbd.aio_pread, nbd.Buffer.from_buffer(into), offset)]
         cookies = []
         for start in range(0, len(into), self.largest_read):
             buffer = nbd.Buffer.from_buffer(into[start : start + self.largest_read])
@@ -211,7 +213,8 @@ class Target(Connection):
     def write(self, offset: int, data: memoryview) -> None:
         """Store the bytes."""
         for start in range(0, len(data), self.largest_read):
-            buffer = nbd.Buffer.from_buffer(data[start : start + self.largest_read])
+            whole = len(data) <= self.largest_read
+            buffer = nbd.Buffer.from_buffer(data if whole else data[start : start + self.largest_read])
             self._wait(self._nbd.aio_command_completed, self._call(self._nbd.aio_pwrite, buffer, offset + start))
 
     def zero(self, offset: int, length: int, *, unmap: bool = False) -> None:

@@ -115,12 +115,32 @@ class Job:
         return Totals(self.copied, zeroed, f"sha256:{self._digest.hexdigest()}" if self.checksum else "")
 
 
+class Block:
+    """The memory of one block, and views of its parts, of which each is made once.
+
+    The binding of libnbd 1.14 never lets go of a view that it was given to read into or to write: 200 bytes each time,
+    if each had one of its own. The parts are whole clusters, or end with the disk, so there are not many.
+    """
+
+    def __init__(self) -> None:
+        self.content = bytearray(BLOCK)
+        self._whole = memoryview(self.content)
+        self._parts: dict[tuple[int, int], memoryview] = {}
+
+    def part(self, start: int, end: int) -> memoryview:
+        """Return the view of the bytes from ``start`` up to ``end``."""
+        found = self._parts.get((start, end))
+        if found is None:
+            found = self._parts[start, end] = self._whole[start:end]
+        return found
+
+
 class Flight(t.NamedTuple):
     """A task and the block into which its reads are on their way."""
 
     number: int
     task: Task
-    block: bytearray
+    block: Block
     cookies: list[int]
 
 
@@ -136,7 +156,7 @@ class Worker:
         self._blocks = pace.depth
         self._extra = 0
         self._probes = PROBES
-        self._idle = [bytearray(BLOCK) for unused in range(pace.depth)]
+        self._idle = [Block() for unused in range(pace.depth)]
 
     def run(self) -> None:
         """Work until the tasks are used up; raise what goes wrong."""
@@ -167,34 +187,33 @@ class Worker:
         if self._blocks + self._extra >= self._pace.depth or not self._pace.budget.take():
             return False
         self._extra += 1
-        self._idle.append(bytearray(BLOCK))
+        self._idle.append(Block())
         return True
 
     def _start(self, number: int, task: Task) -> Flight:
         block = self._idle.pop()
         cookies: list[int] = []
-        view = memoryview(block)
         for start, end in task.reads:
             self._limit.wait(end - start, self._cancel)
-            part = view[start - task.offset : end - task.offset]
-            done = self._probe(part, start) if self._probes else 0
-            if done < len(part):
-                cookies += self._reader.start_read(part[done:], start + done)
-            if end % CLUSTER:
-                block[end - task.offset : -(-(end - task.offset) // CLUSTER) * CLUSTER] = bytes(-end % CLUSTER)
+            first, last = start - task.offset, end - task.offset
+            done = self._probe(block, first, last, task.offset) if self._probes else first
+            if done < last:
+                cookies += self._reader.start_read(block.part(done, last), task.offset + done)
+            if last % CLUSTER:
+                block.content[last : -(-last // CLUSTER) * CLUSTER] = bytes(-last % CLUSTER)
         return Flight(number, task, block, cookies)
 
-    def _probe(self, into: memoryview, offset: int) -> int:
-        """Read a few clusters alone, which tells how long the way to the server is; return how much that was."""
-        done = 0
-        while done < len(into) and self._unsure():
+    def _probe(self, block: Block, first: int, last: int, offset: int) -> int:
+        """Read a few clusters alone, which tells how long the way to the server is; return where that ends."""
+        done = first
+        while done < last and self._unsure():
             self._probes -= 1
-            part = into[done : done + CLUSTER]
+            part = block.part(done, min(done + CLUSTER, last))
             began = self._pace.clock()
             self._reader.finish_read(self._reader.start_read(part, offset + done))
             self._pace.answered(self._pace.clock() - began)
             done += len(part)
-        if not done:
+        if done == first:
             self._probes = 0
         return done
 
@@ -202,13 +221,13 @@ class Worker:
         """Whether another probe could tell; each connection asks once at least, for one may have met a busy moment."""
         return self._probes > 0 and not self._pace.near and (self._probes == PROBES or not self._pace.far)
 
-    def _store(self, number: int, task: Task, block: bytearray) -> None:
+    def _store(self, number: int, task: Task, block: Block) -> None:
         """Hand a block's clusters to the end and account for them."""
         job = self._job
         if not task.reads and task.end - task.offset > BLOCK:
             self._store_zero_blocks(number, task)
             return
-        data, zero = _masks(task, block)
+        data, zero = _masks(task, block.content)
         stored = widened(data, job.cluster // CLUSTER) & _mask(
             task.offset, Run(task.offset, min(task.offset + BLOCK, job.size))
         )
@@ -220,13 +239,12 @@ class Worker:
             zero = 0
         records = b""
         if job.checksum and (data or zero):
-            records = digest.record(task.offset, data, zero, digest.cluster_hashes(block, data))
+            records = digest.record(task.offset, data, zero, digest.cluster_hashes(block.content, data))
         job.settle(number, task.end, records, self._bytes(task.offset, data), self._bytes(task.offset, zero))
 
-    def _write(self, offset: int, block: bytearray, stored: int) -> None:
-        view = memoryview(block)
+    def _write(self, offset: int, block: Block, stored: int) -> None:
         for first, last in bits_to_runs(stored):
-            self._job.end.write(offset + first * CLUSTER, view[first * CLUSTER : last * CLUSTER])
+            self._job.end.write(offset + first * CLUSTER, block.part(first * CLUSTER, last * CLUSTER))
 
     def _store_zero_blocks(self, number: int, task: Task) -> None:
         job = self._job

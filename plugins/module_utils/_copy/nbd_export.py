@@ -64,7 +64,7 @@ class NbdExport:
     def write(self, offset: int, data: memoryview) -> None:
         """Write clusters, up to the end of the disk."""
         with self._target() as target:
-            target.write(offset, data[: self._end - offset])
+            target.write(offset, data if offset + len(data) <= self._end else data[: self._end - offset])
         self._gaps.wrote(offset, offset + len(data))
 
     def zero(self, start: int, end: int) -> None:
