@@ -23,6 +23,19 @@ def domain_spec() -> Spec:
     return {"domain": {"type": "str", "required": True, "aliases": ["guest"]}}
 
 
+def point_spec() -> Spec:
+    """Options of the doc fragments ``virt.backup.repository`` and ``virt.backup.restore_point_choice``."""
+    secret = {
+        "secret_file": {"type": "str", "default": ""},
+        "secret": {"type": "str", "default": "", "no_log": True},
+    }
+    return {
+        "repository": {"type": "path", "required": True},
+        **{name: {"type": "str"} for name in ("domain_uuid", "domain_name", "id", "before")},
+        "encryption": {"type": "dict", "options": secret},
+    }
+
+
 def pairs(disks: list[dict[str, t.Any]] | None) -> tuple[tuple[str, bool], ...] | None:
     """Turn a list of ``{name, checkpoint: bitmap|no}`` into (name, has a bitmap); ``None`` stays ``None``."""
     if disks is None:

@@ -314,6 +314,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.virt.backup.plugins.module_utils._argspec import point_spec
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
@@ -331,17 +332,8 @@ def argument_spec() -> dict[str, t.Any]:
         "cluster_size": {"type": "int", "default": 65536},
         "record": {"type": "str", "default": ""},
     }
-    encryption = {
-        "secret_file": {"type": "str", "default": ""},
-        "secret": {"type": "str", "default": "", "no_log": True},
-    }
     return {
-        "repository": {"type": "path", "required": True},
-        "domain_uuid": {"type": "str"},
-        "domain_name": {"type": "str"},
-        "id": {"type": "str"},
-        "before": {"type": "str"},
-        "encryption": {"type": "dict", "options": encryption},
+        **point_spec(),
         "disks": {"type": "list", "elements": "dict", "options": disk},
         "dest_dir": {"type": "str", "default": ""},
         "overwrite": {"type": "bool", "default": False},

@@ -180,6 +180,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.virt.backup.plugins.module_utils._argspec import point_spec
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing
 from ansible_collections.virt.backup.plugins.module_utils._run.export import ExportRequest, export
@@ -189,18 +190,9 @@ from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks impo
 
 def argument_spec() -> dict[str, t.Any]:
     """Return the parameters, as documented above."""
-    encryption = {
-        "secret_file": {"type": "str", "default": ""},
-        "secret": {"type": "str", "default": "", "no_log": True},
-    }
     return {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "repository": {"type": "path", "required": True},
-        "domain_uuid": {"type": "str"},
-        "domain_name": {"type": "str"},
-        "id": {"type": "str"},
-        "before": {"type": "str"},
-        "encryption": {"type": "dict", "options": encryption},
+        **point_spec(),
         "disks": {"type": "list", "elements": "str"},
         "socket": {"type": "str", "default": ""},
         "socket_dir": {"type": "str", "default": "/run/virt-backup"},
