@@ -350,6 +350,13 @@ class DomainHandle:
         with _translated(f"Undefining domain '{self.name}'"):
             self._domain.undefineFlags(flags)
 
+    def remove(self) -> None:
+        """Forget the definition with all that libvirt keeps for it: NVRAM, TPM, saved memory, metadata."""
+        flags = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        with _translated(f"Removing domain '{self.name}'"):
+            self._domain.undefineFlags(flags)
+
     def has_saved_state(self) -> bool:
         """Whether the next start would resume the memory of an earlier run (``virsh managedsave``)."""
         with _translated(f"Asking for the saved state of domain '{self.name}'"):
@@ -547,7 +554,35 @@ class DomainHandle:
             raise LibvirtFailure(f"{command} in the QEMU of domain '{self.name}'", OPERATION_FAILED, text)
         return answer["return"]
 
-    # The guest's file systems
+    # The guest
+
+    def agent(self, command: str, arguments: dict[str, t.Any], seconds: int) -> t.Any:
+        """Return what the guest's agent answers to a command of its protocol, within so many seconds."""
+        import libvirt_qemu
+
+        document = json.dumps({"execute": command, "arguments": arguments})
+        with _translated(f"Asking the agent of domain '{self.name}' for {command}"):
+            return json.loads(libvirt_qemu.qemuAgentCommand(self._domain, document, seconds, 0))["return"]
+
+    def screenshot(self, file: t.BinaryIO) -> str:
+        """Write a picture of the first screen; return its media type, such as ``image/png``."""
+        with _translated(f"Taking a screenshot of domain '{self.name}'"):
+            stream = self._domain.connect().newStream(0)
+            kind: str = self._domain.screenshot(stream, 0, 0)
+            stream.recvAll(lambda _stream, data, target: target.write(data), file)
+            stream.finish()
+        return kind
+
+    def read_console(self, heard: Callable[[bytes], None]) -> None:
+        """Hand on what the first serial console says, from now until the domain ends. For a thread of its own."""
+        with contextlib.suppress(libvirt.libvirtError):
+            stream = self._domain.connect().newStream(0)
+            self._domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+            while True:
+                data = stream.recv(4096)
+                if not isinstance(data, bytes) or not data:
+                    return
+                heard(data)
 
     def freeze(self) -> int:
         """Freeze the guest's file systems and return how many; gives up after a minute.

@@ -209,8 +209,10 @@ options:
     description:
       - V(restored) defines the domain and starts nothing. V(paused) starts it with its processors stopped, V(running)
         lets them run.
+      - V(absent) ends and removes the copy that O(as) names, with its NVRAM and TPM, if it bears the mark of a restore.
+        Its disks stay. An original is never removed.
     type: str
-    choices: [restored, paused, running]
+    choices: [restored, paused, running, absent]
     default: restored
   overwrite:
     description:
@@ -438,7 +440,7 @@ def main() -> t.NoReturn:
             },
             "virt_type": {"type": "str", "choices": ["kvm", "qemu"]},
             "loader": {"type": "str", "default": ""},
-            "state": {"type": "str", "choices": ["restored", "paused", "running"], "default": "restored"},
+            "state": {"type": "str", "choices": ["restored", "paused", "running", "absent"], "default": "restored"},
             "overwrite": {"type": "bool", "default": False},
         },
         required_one_of=[("restore_point", "repository", "xml")],

@@ -75,6 +75,10 @@ def check_request(request: DomainRequest) -> None:
     if request.new_name and (not _NAME.fullmatch(request.new_name) or request.new_name in (".", "..")):
         raise InputError("as", request.new_name, "is no name for a domain", "leave slashes and control characters out")
     _check_origin(request)
+    if request.state == "absent" and not request.new_name:
+        raise InputError(
+            "as", "", "is needed with state absent", "name the copy to remove; an original is never removed"
+        )
     for name in ("networks", "bridges", "interfaces", "pools"):
         for new in getattr(request, name).values():
             check_given(name, new, "the name on this host")

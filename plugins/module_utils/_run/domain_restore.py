@@ -86,6 +86,8 @@ def restore_domain(request: DomainRequest, *, check: bool) -> Outcome:
     with world("virt_restore"), connect(request.uri) as hypervisor:
         hypervisor.require_backups()
         scene = _look(hypervisor, request, _source(request))
+        if request.state == "absent":
+            return _remove(scene, request, check=check)
         if scene.existing is not None and _is_restored(scene, scene.existing, request):
             return _unchanged(scene, scene.existing, request, check=check)
         return _restore(hypervisor, scene, request, check=check)
@@ -121,6 +123,28 @@ def _look(hypervisor: Hypervisor, request: DomainRequest, source: Source) -> Sce
         others=tuple(other for other in everybody if other.uuid != who.uuid),
         existing=hypervisor.domain(who.uuid) if found else None,
     )
+
+
+# A copy that is not needed any more
+
+
+def _remove(scene: Scene, request: DomainRequest, *, check: bool) -> Outcome:
+    """Remove a copy with all that libvirt keeps for it; its disks stay. What bears no mark of a restore is refused."""
+    existing, name = scene.existing, scene.who.name
+    if existing is None:
+        reason = f"no '{name}' is there"
+        result = result_of(scene.who, "<domain/>", scene.source.restore_point, "absent", request, reason=reason)
+        return Outcome(False, result, before="", after="")
+    xml = existing.definition(secure=False)
+    if read_record(xml) is None:
+        raise StateError(f"as: domain '{name}' bears no mark of a restore, so it is left alone; remove it with virsh.")
+    if not check:
+        if existing.is_active():
+            existing.destroy()
+        existing.remove()
+    shown = without_record(xml)
+    result = result_of(scene.who, shown, scene.source.restore_point, "absent", request, reason="it was there")
+    return Outcome(True, result, before=shown, after="")
 
 
 # A domain that was restored before

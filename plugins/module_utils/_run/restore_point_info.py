@@ -17,6 +17,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.choose_point i
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
+from ansible_collections.virt.backup.plugins.module_utils._store import drilled as drilled_file
 from ansible_collections.virt.backup.plugins.module_utils._store import lock
 from ansible_collections.virt.backup.plugins.module_utils._store import manifest as manifest_file
 from ansible_collections.virt.backup.plugins.module_utils._store import verified as verified_file
@@ -131,6 +132,7 @@ def _domain(paths: DomainPaths, catalog: Catalog) -> dict[str, t.Any]:
 def _point(catalog: Catalog, point: Point) -> dict[str, t.Any]:
     problems = problems_of(catalog, point) + _file_problems(point)
     record = verified_file.read_verified(point.path)
+    drill = drilled_file.read_drilled(point.path)
     return {
         **manifest_file.to_json(point.manifest),
         "path": point.path,
@@ -138,6 +140,7 @@ def _point(catalog: Catalog, point: Point) -> dict[str, t.Any]:
         "complete": not problems,
         "distrusted": dict(point.distrusted),
         "verified": verified_file.to_json(record) if record else None,
+        "drilled": drilled_file.to_json(drill) if drill else None,
         "problems": problems,
     }
 

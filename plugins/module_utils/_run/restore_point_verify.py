@@ -29,6 +29,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.files import (
 from ansible_collections.virt.backup.plugins.module_utils._store.layout import (
     DAMAGED,
     DISTRUSTED,
+    DRILLED,
     MANIFEST,
     STAGING_FILE,
     STATUS_FILE,
@@ -42,7 +43,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog
     from ansible_collections.virt.backup.plugins.module_utils._model.staging import PlannedDisk, Staging
 
-_OURS = frozenset({MANIFEST, STAGING_FILE, STATUS_FILE, DAMAGED, DISTRUSTED, VERIFIED, SUMS})
+_OURS = frozenset({MANIFEST, STAGING_FILE, STATUS_FILE, DAMAGED, DISTRUSTED, VERIFIED, DRILLED, SUMS})
 # What a write that was killed leaves: our temporary files and those of nbd_extract. Never part of anything.
 _REMNANT = re.compile(r"\..+\.part-[0-9a-f]+|\..+\.[0-9]+\.new|.+\.[0-9a-f]{12}\.tmp")
 

@@ -30,6 +30,7 @@ STAGING_FILE = "staging.json"
 DAMAGED = "damaged.json"
 DISTRUSTED = "distrusted.json"
 VERIFIED = "verified.json"
+DRILLED = "drilled.json"
 STATUS_FILE = "status.json"
 SUMS = "SHA256SUMS"
 
@@ -38,7 +39,7 @@ _TIME = "%Y%m%dT%H%M%SZ"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DISK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, DISTRUSTED, VERIFIED, STATUS_FILE, SUMS})
+_RESERVED = frozenset({MANIFEST, STAGING_FILE, DAMAGED, DISTRUSTED, VERIFIED, DRILLED, STATUS_FILE, SUMS})
 
 
 def checked_path(parameter: str, value: str) -> str:
