@@ -20,6 +20,17 @@ import time
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, LibvirtFailure
+from ansible_collections.virt.backup.plugins.module_utils._model.libvirt_error import (
+    CPU_INCOMPATIBLE,
+    INVALID_ARG,
+    NO_BACKUP_JOB,
+    NO_CHECKPOINT,
+    NO_DOMAIN,
+    NO_SUPPORT,
+    OPERATION_FAILED,
+    OPERATION_INVALID,
+    remedy,
+)
 
 HAS_LIBVIRT = True
 try:
@@ -31,31 +42,6 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Answer = t.TypeVar("Answer")
-
-# virErrorNumber, by value: the module's constants depend on the version of the client.
-NO_DOMAIN = 42
-NO_SUPPORT = 3
-INVALID_ARG = 8
-OPERATION_FAILED = 9
-OPERATION_INVALID = 55
-CONFIG_UNSUPPORTED = 67
-OPERATION_TIMEOUT = 68
-OPERATION_UNSUPPORTED = 84
-AGENT_UNRESPONSIVE = 86
-CPU_INCOMPATIBLE = 91
-XML_INVALID_SCHEMA = 92
-NO_CHECKPOINT = 103
-NO_BACKUP_JOB = 104
-CHECKPOINT_INCONSISTENT = 109
-
-_REMEDIES: dict[int, str] = {
-    NO_SUPPORT: "Use the uri of a driver that can, such as qemu:///system.",
-    INVALID_ARG: "Check the value that libvirt names.",
-    OPERATION_TIMEOUT: "Another job holds the domain; wait until it has ended, virt_backup_info shows a backup job.",
-    AGENT_UNRESPONSIVE: "Check that qemu-guest-agent runs in the guest, or set quiesce to never.",
-    XML_INVALID_SCHEMA: "Nothing has happened; the XML is in the result of check mode.",
-    CHECKPOINT_INCONSISTENT: "Set backupmode of that disk to auto or full.",
-}
 
 # virDomainState (with a reason of one, virDomainPausedReason) and the operation of virDomainJobInfo
 # (VIR_DOMAIN_JOB_OPERATION_BACKUP).
@@ -94,49 +80,12 @@ def _translated(action: str) -> Iterator[None]:
 def _failure(action: str, error: libvirt.libvirtError) -> LibvirtFailure:
     code = error.get_error_code() or 0
     text = _text(error)
-    return LibvirtFailure(action, code, text, _remedy(code, text))
+    return LibvirtFailure(action, code, text, remedy(code, text))
 
 
 def _text(error: libvirt.libvirtError) -> str:
     """Return libvirt's sentence on one line: what it passes on of ssh and of QEMU may have several."""
     return " ".join((error.get_error_message() or str(error)).split())
-
-
-# What QEMU and libvirt say (never translated by QEMU), and what to do; the first row that has all its words wins.
-_TEXT_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (
-        ("Failed to bind socket", "Permission denied"),
-        "QEMU may not create a socket there; the role virt.backup.hypervisor sets owner, AppArmor and SELinux.",
-    ),
-    (("Address already in use",), "Another server uses that port; choose another server.port, or a UNIX socket."),
-    (
-        ("Unable to access credentials",),
-        "Put the certificates where backup_tls_x509_cert_dir in qemu.conf says, or leave server.tls out.",
-    ),
-    (
-        ("TLS directory not configured",),
-        "Set backup_tls_x509_cert_dir in qemu.conf, or leave server.tls out.",
-    ),
-    (
-        ("Bitmap already exists",),
-        "An image holds a bitmap that libvirt has forgotten; choose another name for the checkpoint.",
-    ),
-    (
-        ("has a blockjob assigned",),
-        "A copy, commit or pull works on that disk; wait for its end, or leave the disk out with backup: false.",
-    ),
-    *(
-        ((words,), "Check that the directory exists and that the user QEMU runs as may enter and write it.")
-        for words in ("failed to create image file", "Could not open", "Permission denied")
-    ),
-)
-
-
-def _remedy(code: int, text: str) -> str:
-    for words, remedy in _TEXT_REMEDIES:
-        if all(word in text for word in words):
-            return remedy
-    return _REMEDIES.get(code, "")
 
 
 def _version(number: int) -> str:

@@ -22,11 +22,7 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.capability imp
     disk_too_old,
     preserves_shutdown,
 )
-from ansible_collections.virt.backup.plugins.module_utils._libvirt import (
-    CHECKPOINT_INCONSISTENT,
-    OPERATION_FAILED,
-    connect,
-)
+from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
     BackupError,
     InputError,
@@ -34,6 +30,10 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
     StateError,
 )
 from ansible_collections.virt.backup.plugins.module_utils._model.job import BackupJob
+from ansible_collections.virt.backup.plugins.module_utils._model.libvirt_error import (
+    CHECKPOINT_INCONSISTENT,
+    OPERATION_FAILED,
+)
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.backup_report import (
     check_backing,

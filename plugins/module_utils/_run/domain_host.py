@@ -15,9 +15,9 @@ import os
 import stat
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._libvirt import NO_DOMAIN
 from ansible_collections.virt.backup.plugins.module_utils._model.definition import RESTORED, Lack
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import LibvirtFailure
+from ansible_collections.virt.backup.plugins.module_utils._model.libvirt_error import NO_DOMAIN
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import QCOW2_MAGIC
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_needs import holds_of, macs_of, writes_of
 
