@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -22,9 +23,9 @@ short_description: Say where the disks of a restore point go
 description:
   - Gives each disk to be restored a place - the one that was asked for, or a file in a directory, or where the disk
     was.
-  - A disk that was on a block device goes back there as raw. One that was on a network, in a pool by name, or in
-    another format than qcow2 and raw has no place of its own.
-positional: disks, directory, name, overlay_dir
+  - A disk that was on a block device goes back there as raw, one that was a volume of a storage pool to that volume.
+    One that was on a network, or in another format than qcow2 and raw, has no place of its own.
+positional: disks, directory, name, overlay_dir, pool, pools
 options:
   _input:
     description: The restore point, as RV(virt.backup.restore_point_info#module:chosen) returns it.
@@ -32,7 +33,8 @@ options:
     required: true
   disks:
     description:
-      - The disks to restore, as C(name) with C(dest), C(format), C(type) (V(file) or V(block)) where they are known.
+      - The disks to restore, as C(name) with C(dest), C(format), C(type) (V(file), V(block) or V(volume)) where they
+        are known.
       - Empty means all of the restore point.
     type: list
     elements: dict
@@ -45,6 +47,14 @@ options:
     description: The name of the domain to come, when it is a copy. A copy's disks are never where the original's are.
     type: str
     default: ""
+  pool:
+    description: The storage pool for disks without a place, as C(<name>-<disk>.qcow2). Empty means O(directory).
+    type: str
+    default: ""
+  pools:
+    description: Storage pools that have another name on this host, old name to new name.
+    type: dict
+    default: {}
   overlay_dir:
     description: The directory of the overlays on which an instant restore runs until its disks are copied.
     type: str
@@ -81,21 +91,34 @@ _value:
 
 _FORMATS = ("qcow2", "raw")
 
+_VOLUME = re.compile(r"([^/:=,]+)/([^/]+)")
+"""How a manifest names a volume: no path, no ``protocol://hosts/name``, no attributes of a device."""
+
 
 def restore_places(
-    point: Entry, disks: Sequence[Entry] = (), directory: str = "", name: str = "", overlay_dir: str = ""
+    point: Entry,
+    disks: Sequence[Entry] = (),
+    directory: str = "",
+    name: str = "",
+    overlay_dir: str = "",
+    pool: str = "",
+    pools: Mapping[str, str] | None = None,
 ) -> dict[str, t.Any]:
     """Return the place of each disk, or what is wrong."""
     stored = {disk["name"]: disk for disk in point["disks"]}
     wishes = list(disks) or [{"name": disk} for disk in stored]
+    if pool and directory:
+        return _problem(f"restore_pool: '{pool}' and restore_dir '{directory}' are both given; leave one of them out")
     found: list[dict[str, str]] = []
     for wish in wishes:
         disk = str(wish.get("name", ""))
         if disk not in stored:
             known = ", ".join(stored) or "none"
             return _problem(f"restore_disks: '{disk}' is no disk of restore point {point['id']}, which has {known}")
-        place = _asked(wish) or _in_directory(directory, name or point["domain"]["name"], disk, wish)
-        place = place or ({} if name else _as_it_was(stored[disk], wish))
+        place = _asked(wish) or _gathered(pool or directory, name or point["domain"]["name"], disk, wish)
+        if place and pool and not wish.get("dest"):
+            place["type"] = "volume"
+        place = place or ({} if name else _as_it_was(stored[disk], wish, pools or {}))
         if not place:
             return _problem(_no_place(stored[disk], name))
         found.append({"name": disk, **place})
@@ -123,16 +146,22 @@ def _asked(wish: Entry) -> dict[str, str]:
     return {"dest": dest, "type": kind, "format": str(wish.get("format") or ("raw" if kind == "block" else "qcow2"))}
 
 
-def _in_directory(directory: str, name: str, disk: str, wish: Entry) -> dict[str, str]:
-    if not directory:
+def _gathered(where: str, name: str, disk: str, wish: Entry) -> dict[str, str]:
+    """Return the place in the directory or pool that takes all disks without a place, if there is one."""
+    if not where:
         return {}
     form = str(wish.get("format") or "qcow2")
-    return {"dest": posixpath.join(directory, f"{name}-{disk}.{form}"), "type": "file", "format": form}
+    return {"dest": posixpath.join(where, f"{name}-{disk}.{form}"), "type": "file", "format": form}
 
 
-def _as_it_was(stored: Entry, wish: Entry) -> dict[str, str]:
+def _as_it_was(stored: Entry, wish: Entry, pools: Mapping[str, str]) -> dict[str, str]:
     source, form = str(stored["source"]), str(wish.get("format") or stored["format"])
-    if not source.startswith("/") or form not in _FORMATS:
+    if form not in _FORMATS:
+        return {}
+    volume = _VOLUME.fullmatch(source)
+    if volume:
+        return {"dest": f"{pools.get(volume[1], volume[1])}/{volume[2]}", "type": "volume", "format": form}
+    if not source.startswith("/"):
         return {}
     kind = _kind(source)
     return {"dest": source, "type": kind, "format": "raw" if kind == "block" else form}

@@ -206,6 +206,16 @@ class Hypervisor:
         except libvirt.libvirtError:
             return {}
 
+    def pool_xml(self, name: str) -> str:
+        """Return the XML of a storage pool."""
+        with _translated(f"Reading the XML of storage pool '{name}'"):
+            return t.cast(str, self._connection.storagePoolLookupByName(name).XMLDesc(0))
+
+    def refresh_pool(self, name: str) -> None:
+        """Let libvirt look at what is in a storage pool now."""
+        with _translated(f"Refreshing storage pool '{name}'"):
+            self._connection.storagePoolLookupByName(name).refresh(0)
+
     def volume_path(self, pool: str, volume: str) -> str:
         """Return the path of a volume, empty when there is none."""
         try:

@@ -50,6 +50,7 @@ requirements:
   - C(qemu-img)
   - C(qemu-nbd) (only for images that are compressed or encrypted)
   - libnbd with its Python bindings, 1.14 or newer (C(python3-libnbd))
+  - libvirt-python and lxml (C(python3-libvirt), C(python3-lxml)) (only for volumes)
 options:
   disks:
     description:
@@ -64,14 +65,23 @@ options:
         required: true
       dest:
         description:
-          - The absolute path of the file to make, a block device, or the NBD URI of an export that can be written. The
-            path of a storage pool's volume is one of these.
+          - The absolute path of the file to make, a block device, or the NBD URI of an export that can be written; with
+            O(disks[].type=volume) V(pool/volume).
           - Without it, the file lies in O(dest_dir) and is named like the disk, such as C(vda.qcow2).
           - A block device or an export is overwritten in place, and needs O(disks[].format=raw) and O(overwrite). When
             the call fails, its content is undefined, and the error says so. A device that is mounted or otherwise in
             use is refused, and so is one that is smaller than the disk.
         type: str
         default: ""
+      type:
+        description:
+          - What O(disks[].dest) is. Without it, a path where a block device is means that device, any other a file.
+          - V(volume) is a volume of one of libvirt's storage pools, which must be active. In a pool of files (C(dir),
+            C(fs), C(netfs)) it is made, and libvirt looks at the pool again, so that it knows the volume. In a pool of
+            devices, such as C(logical), it must be there, and is overwritten like any block device.
+          - V(block) refuses to make a file where a device was meant.
+        type: str
+        choices: [file, block, volume]
       format:
         description:
           - The format of the file. Both are sparse, and neither is compressed, encrypted or has a backing image.
@@ -90,6 +100,11 @@ options:
           - The device counts as changed since, if the kernel wrote to it, or was started anew.
         type: str
         default: ""
+  uri:
+    description:
+      - The libvirt connection URI, of this host. Only used for disks of O(disks[].type=volume).
+    type: str
+    default: qemu:///system
   dest_dir:
     description:
       - The directory for the disks that have no O(disks[].dest). It must exist.
@@ -175,6 +190,15 @@ EXAMPLES = r"""
         record: /var/lib/virt-backup/web-data.json
     overwrite: true
 
+- name: Bring a disk back to a volume of a storage pool
+  virt.backup.restore_disks:
+    repository: /srv/backup
+    domain_name: web
+    disks:
+      - name: vda
+        dest: default/web.qcow2
+        type: volume
+
 - name: Look at all disks as they were before an accident
   virt.backup.restore_disks:
     repository: /srv/backup
@@ -241,7 +265,7 @@ disks:
       type: str
       sample: vda
     dest:
-      description: Where it is.
+      description: Where it is; of a volume, its path.
       returned: success
       type: str
       sample: /var/lib/libvirt/images/web.qcow2
@@ -314,7 +338,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.virt.backup.plugins.module_utils._argspec import point_spec
+from ansible_collections.virt.backup.plugins.module_utils._argspec import libvirt_spec, point_spec
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._respawn import respawn_if_missing
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
@@ -328,6 +352,7 @@ def argument_spec() -> dict[str, t.Any]:
     disk = {
         "name": {"type": "str", "required": True},
         "dest": {"type": "str", "default": ""},
+        "type": {"type": "str", "choices": ["file", "block", "volume"]},
         "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
         "cluster_size": {"type": "int", "default": 65536},
         "record": {"type": "str", "default": ""},
@@ -335,6 +360,7 @@ def argument_spec() -> dict[str, t.Any]:
     return {
         **point_spec(),
         "disks": {"type": "list", "elements": "dict", "options": disk},
+        **libvirt_spec(),
         "dest_dir": {"type": "str", "default": ""},
         "overwrite": {"type": "bool", "default": False},
         "verify": {"type": "bool", "default": False},
@@ -363,7 +389,7 @@ def main() -> t.NoReturn:
     names = ("repository", "domain_uuid", "domain_name", "id", "before")
     point = PointRequest(**{name: params.pop(name) or "" for name in names})
     listed = params.pop("disks")
-    disks = None if listed is None else tuple(DiskRequest(**disk) for disk in listed)
+    disks = None if listed is None else tuple(DiskRequest(**{**disk, "type": disk["type"] or ""}) for disk in listed)
     given = params.pop("encryption")
     encryption = EncryptionRequest(**given) if given else None
     request = RestoreRequest(point=point, disks=disks, encryption=encryption, **params)

@@ -50,14 +50,17 @@ options:
         required: true
       dest:
         description:
-          - The absolute path of the file to make, or of a block device.
+          - The absolute path of the file to make, or of a block device; with O(disks[].type=volume) V(pool/volume).
           - The file is made by libvirt, and has its name while it is still incomplete.
         type: str
         required: true
       type:
-        description: What O(disks[].dest) is. A block device is overwritten.
+        description:
+          - What O(disks[].dest) is. A block device is overwritten.
+          - A volume of one of libvirt's storage pools is as in M(virt.backup.restore_disks). The domain goes on with
+            its path.
         type: str
-        choices: [file, block]
+        choices: [file, block, volume]
         default: file
       format:
         description: The format there. A block device takes V(raw).
@@ -161,7 +164,7 @@ def argument_spec() -> dict[str, t.Any]:
     disk = {
         "name": {"type": "str", "required": True},
         "dest": {"type": "str", "required": True},
-        "type": {"type": "str", "choices": ["file", "block"], "default": "file"},
+        "type": {"type": "str", "choices": ["file", "block", "volume"], "default": "file"},
         "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
     }
     return {

@@ -6,35 +6,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
 import typing as t
 
 import pytest
 from integration import virt_kit as kit
-from integration.playbook import EVERYWHERE, SETTINGS
 from integration.protection import FULL, INCREMENTAL, Protection
+from integration.role_restore import Restoration
 from lab.disks import MIB, Disk
 from lab.domains import Domains, LabDomain
 from lab.tools import content_hash, file_hash, virsh, virsh_names
-
-PLAY = """\
-- hosts: all
-  gather_facts: false
-  tasks:
-    - ansible.builtin.import_role:
-        name: virt.backup.restore
-    - ansible.builtin.copy:
-        content: "{{ restore_result | to_json }}"
-        dest: "{{ folder }}/result.json"
-        mode: "0600"
-      check_mode: false
-      changed_when: false
-"""
 
 
 class Story:
@@ -43,32 +25,19 @@ class Story:
     def __init__(self, domain: LabDomain, folder: pathlib.Path) -> None:
         self.domain, self.folder = domain, folder
         self.protection = Protection(domain, folder / "repository")
+        self.role = Restoration(folder, self.protection.repository)
         for number in range(2):
             for disk in ("vda", "vdb"):
                 domain.write(disk, number * MIB, 2 * MIB, pattern=0x10 + number)
             self.protection.backup()
 
     def play(self, *options: str, **variables: t.Any) -> tuple[int, str, kit.Result]:
-        """Run the role; return how many tasks changed something (-1 when it failed), the output, and the result."""
-        playbook, inventory = self.folder / "play.yml", self.folder / "inventory.json"
-        playbook.write_text(PLAY, encoding="utf-8")
-        given = {"restore_domain": self.domain.name, "restore_repository": str(self.protection.repository), **variables}
-        hosts = {"hosts": {"hv": given}, "vars": {**EVERYWHERE, "folder": str(self.folder)}}
-        inventory.write_text(json.dumps({"all": hosts}), encoding="utf-8")
-        program = pathlib.Path(sys.executable).with_name("ansible-playbook")
-        environment = {**os.environ, **SETTINGS, "HOME": str(self.folder)}
-        argv = [str(program), "-i", str(inventory), str(playbook), *options]
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=300, env=environment)
-        recap = re.search(r"^hv +: ok=\d+ +changed=(\d+) ", done.stdout, re.MULTILINE)
-        if done.returncode or not recap:
-            return -1, done.stdout + done.stderr, {}
-        return int(recap[1]), done.stdout, json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        """Run the role for the domain."""
+        return self.role.play(*options, **{"restore_domain": self.domain.name, **variables})
 
     def restore(self, *options: str, **variables: t.Any) -> tuple[int, kit.Result]:
         """Run the role, which has to succeed."""
-        changed, output, result = self.play(*options, **variables)
-        assert changed >= 0, output
-        return changed, result
+        return self.role.restore(*options, **{"restore_domain": self.domain.name, **variables})
 
     def repository(self) -> dict[str, tuple[str, int]]:
         """Return every file of the repository with its hash and time."""

@@ -246,6 +246,8 @@ class LabDomain:
         source = None if element is None else element.find("source")
         if source is None:
             raise LabError(f"{self.name} {target} has no source")
+        if source.get("pool"):
+            return pathlib.Path(virsh("vol-path", source.get("volume", ""), "--pool", source.get("pool", "")).strip())
         return pathlib.Path(source.get("file") or source.get("dev") or "")
 
     def frozen_copy(self, target: str, name: str = "") -> pathlib.Path:

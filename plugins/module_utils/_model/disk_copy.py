@@ -13,7 +13,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class CopyTarget:
-    """Where a disk goes: ``kind`` is ``file`` or ``block``, ``format`` that of the content there."""
+    """Where a disk goes: ``kind`` is ``file``, ``block`` or ``volume``, ``format`` that of the content there."""
 
     name: str
     dest: str

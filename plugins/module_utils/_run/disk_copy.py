@@ -13,6 +13,7 @@ domain moves only when the copies of all disks are complete.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 import typing as t
@@ -27,12 +28,18 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._run.volumes import (
+    find_volumes,
+    is_block_device,
+    show_volumes,
+)
 from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
 from ansible_collections.virt.backup.plugins.module_utils._xml.mirror import build_destination, parse_mirrors
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
     from ansible_collections.virt.backup.plugins.module_utils._model.disk_copy import CopyTarget, DiskCopyRequest
+    from ansible_collections.virt.backup.plugins.module_utils._model.volume import Volume
 
 _LOOK_SECONDS = 0.2
 
@@ -44,6 +51,8 @@ def copy_disks(request: DiskCopyRequest, *, check: bool) -> Outcome:
     :raises StateError: the domain is off, a disk has another job, or a copy failed; the domain goes on where it was.
     """
     _check(request)
+    volumes = find_volumes(request.uri, _volumes_of(request))
+    request = _at_paths(request, volumes)
     with connect(request.uri) as hypervisor:
         handle = hypervisor.domain(request.domain)
         domain = parse_domain(handle.xml())
@@ -59,7 +68,28 @@ def copy_disks(request: DiskCopyRequest, *, check: bool) -> Outcome:
             _check_places(request, joined)
             if not check:
                 _Move(handle, request, move, joined).run()
-        return _outcome(request, before, move, time.monotonic() - began)
+        outcome = _outcome(request, before, move, time.monotonic() - began)
+    warnings = [] if check else show_volumes(request.uri, volumes.values(), [target.dest for target in move])
+    return dataclasses.replace(outcome, warnings=tuple(warnings))
+
+
+def _volumes_of(request: DiskCopyRequest) -> dict[str, str]:
+    named = {f"disks[{index}].dest": target for index, target in enumerate(request.disks)}
+    return {parameter: target.dest for parameter, target in named.items() if target.kind == "volume"}
+
+
+def _at_paths(request: DiskCopyRequest, volumes: t.Mapping[str, Volume]) -> DiskCopyRequest:
+    """Return the request with the paths of the volumes; QEMU knows no pools, and the domain is told the path."""
+    disks = list(request.disks)
+    for index, target in enumerate(disks):
+        volume = volumes.get(f"disks[{index}].dest")
+        if volume:
+            kind = "block" if is_block_device(volume.path) else "file"
+            disks[index] = dataclasses.replace(target, dest=volume.path, kind=kind)
+    request = dataclasses.replace(request, disks=tuple(disks))
+    if volumes:
+        _check(request)
+    return request
 
 
 def _check(request: DiskCopyRequest) -> None:
@@ -69,7 +99,8 @@ def _check(request: DiskCopyRequest) -> None:
     check_unique("disks", (target.dest for target in request.disks), "dest of a disk")
     for index, target in enumerate(request.disks):
         check_given(f"disks[{index}].name", target.name, "the target name of a disk")
-        check_absolute(f"disks[{index}].dest", target.dest)
+        if target.kind != "volume":
+            check_absolute(f"disks[{index}].dest", target.dest)
         if target.kind == "block" and target.format != "raw":
             raise InputError(
                 f"disks[{index}].format", target.format, "is not for a block device", "use raw, or a file as dest"

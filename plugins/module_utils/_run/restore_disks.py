@@ -39,12 +39,14 @@ from ansible_collections.virt.backup.plugins.module_utils._run.restore_report im
     report,
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_targets import (
+    at_paths,
     called_disks,
     check_outside,
     current_stamp,
     hold,
     image_requests,
     observe,
+    volumes_of,
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import (
     check_digests,
@@ -53,6 +55,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks impo
     find_point,
     stored_disks,
 )
+from ansible_collections.virt.backup.plugins.module_utils._run.volumes import find_volumes, show_volumes
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,7 +86,8 @@ def restore(request: RestoreRequest, *, check: bool) -> Outcome:
             wanted = tuple(DiskRequest(disk.name) for disk in found.point.manifest.disks)
         check_names(found, [disk.name for disk in wanted])
         disks = stored_disks(found, [disk.name for disk in wanted])
-    images = image_requests(request, wanted)
+    volumes = find_volumes(request.uri, volumes_of(wanted))
+    images = image_requests(request, at_paths(wanted, volumes))
     check_outside(found.repository.path, request, images)
     targets = [observe(found, index, disk, image, request) for index, (disk, image) in enumerate(zip(disks, images))]
     due = [target for target in targets if target.copy]
@@ -97,6 +101,7 @@ def restore(request: RestoreRequest, *, check: bool) -> Outcome:
             return report(found, targets, {}, {}, expected, warnings)
         copies, records = _act(request, targets, settings, encryption)
     copied = {copy.index: copy.part.copied for copy in copies if copy.part.copied}
+    warnings += show_volumes(request.uri, volumes.values(), [target.image.dest for target in due])
     return report(found, targets, copied, records, {}, warnings)
 
 

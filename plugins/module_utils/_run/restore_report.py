@@ -28,10 +28,14 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class DiskRequest:
-    """One disk of a call; ``dest`` empty is a file in the call's ``dest_dir``, named like the disk."""
+    """One disk of a call; ``dest`` empty is a file in the call's ``dest_dir``, named like the disk.
+
+    ``type`` says what ``dest`` is: ``file``, ``block`` or ``volume``; empty where nobody says.
+    """
 
     name: str
     dest: str = ""
+    type: str = ""
     format: str = "qcow2"
     cluster_size: int = CLUSTER
     record: str = ""
@@ -45,6 +49,7 @@ class RestoreRequest:
     """
 
     point: PointRequest
+    uri: str = "qemu:///system"
     disks: tuple[DiskRequest, ...] | None = None
     dest_dir: str = ""
     overwrite: bool = False

@@ -31,9 +31,10 @@ from ansible_collections.virt.backup.plugins.module_utils._run.restore_report im
 from ansible_collections.virt.backup.plugins.module_utils._store.files import NotJson, read_json
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._model.stored_disk import StoredDisk
+    from ansible_collections.virt.backup.plugins.module_utils._model.volume import Volume
     from ansible_collections.virt.backup.plugins.module_utils._run.restore_report import DiskRequest, RestoreRequest
     from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import FoundPoint
 
@@ -53,9 +54,20 @@ def called_disks() -> Iterator[None]:
         raise
 
 
+def volumes_of(disks: Sequence[DiskRequest]) -> dict[str, str]:
+    """Return the disks that go to volumes of storage pools: ``pool/volume`` by the name of its parameter."""
+    return {f"disks[{index}].dest": disk.dest for index, disk in enumerate(disks) if disk.type == "volume"}
+
+
+def at_paths(disks: Sequence[DiskRequest], volumes: Mapping[str, Volume]) -> list[DiskRequest]:
+    """Return the disks with the paths of their volumes in the place of their names."""
+    found = [volumes.get(f"disks[{index}].dest") for index in range(len(disks))]
+    return [dataclasses.replace(d, dest=volume.path) if volume else d for d, volume in zip(disks, found)]
+
+
 def image_requests(request: RestoreRequest, disks: Sequence[DiskRequest]) -> list[ImageRequest]:
     """Return where the disks go, as the parts of a copy know it; refuse what could not be written."""
-    images = [_image(request, disk) for disk in disks]
+    images = [_image(request, f"disks[{index}].dest", disk) for index, disk in enumerate(disks)]
     with called_disks():
         for index, image in enumerate(images):
             (in_place.check_in_place if image.place.in_place else in_place.check_no_record)(index, image)
@@ -149,7 +161,7 @@ def attributes_differ(path: str, wanted: Attributes) -> bool:
     )
 
 
-def _image(request: RestoreRequest, disk: DiskRequest) -> ImageRequest:
+def _image(request: RestoreRequest, name: str, disk: DiskRequest) -> ImageRequest:
     dest = disk.dest
     if not dest:
         if not request.dest_dir:
@@ -157,7 +169,17 @@ def _image(request: RestoreRequest, disk: DiskRequest) -> ImageRequest:
         check_printable("dest_dir", request.dest_dir)
         dest = os.path.join(request.dest_dir, f"{disk.name}.{disk.format}")
     image = ImageRequest("", dest, disk.format, record=disk.record, cluster_size=disk.cluster_size)
-    return dataclasses.replace(image, place=in_place.find_place(dest))
+    place = in_place.find_place(dest)
+    _check_type(name, disk, dest, place)
+    return dataclasses.replace(image, place=place)
+
+
+def _check_type(name: str, disk: DiskRequest, dest: str, place: Place) -> None:
+    """Refuse a device that is not there, of which a file would be made, and one that is taken for a file."""
+    if disk.type == "block" and place is not Place.DEVICE:
+        raise InputError(name, dest, "is no block device of this host", "make it first, or set type to file")
+    if disk.type == "file" and place is not Place.FILE:
+        raise InputError(name, dest, f"is {in_place.WORDS[place]} and no file", "leave type out, or name a file")
 
 
 def _attributes(request: RestoreRequest, image: ImageRequest, *, exists: bool) -> Attributes:
