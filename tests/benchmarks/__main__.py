@@ -15,7 +15,17 @@ import time
 import typing as t
 from pathlib import Path
 
-from benchmarks import machine, plot, report, scenes_domain, scenes_far, scenes_full, scenes_increment, scenes_many
+from benchmarks import (
+    machine,
+    plot,
+    report,
+    scenes_domain,
+    scenes_far,
+    scenes_full,
+    scenes_increment,
+    scenes_many,
+    scenes_restore,
+)
 from benchmarks.figures import Figures, figures
 from benchmarks.measure import measure, require_space
 from benchmarks.model import BenchError, Place, Plan
@@ -27,13 +37,16 @@ PLANS: dict[str, Plan] = {
     **scenes_increment.PLANS,
     **scenes_far.PLANS,
     **scenes_many.PLANS,
+    **scenes_restore.PLANS,
     **scenes_domain.PLANS,
 }
 
 
 def parse(arguments: t.Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="tests/benchmarks/run", description="Measure nbd_extract against its peers.")
+    parser = argparse.ArgumentParser(
+        prog="tests/benchmarks/run", description="Measure the data path against its peers."
+    )
     parser.add_argument("--only", nargs="+", choices=PLANS, metavar="SCENE", help=f"of {' '.join(PLANS)}")
     parser.add_argument("--rounds", type=int, default=0, help="counted rounds after the warm-up (5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="one round of each: a look, not a measurement")

@@ -12,6 +12,7 @@ import typing as t
 from pathlib import Path
 
 from benchmarks.model import Command, Program
+from benchmarks.vault import DISK, UUID
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if t.TYPE_CHECKING:
     from benchmarks.servers import Server
 
 _EXTRACT = str(Path(__file__).with_name("extract.py"))
+_RESTORE = str(Path(__file__).with_name("restore.py"))
 
 
 def ours(folder: Path, name: str, images: Sequence[dict[str, t.Any]], server: Server, **options: t.Any) -> Program:
@@ -38,6 +40,24 @@ def one(folder: Path, name: str, server: Server, export: str = "", **options: t.
         if key in options:
             image[key] = options.pop(key)
     return ours(folder, f"{name}-{image_format}", [image], server, **options)
+
+
+def restored(folder: Path, name: str, repository: Path, checksum: str = "none", **options: t.Any) -> Program:
+    """Return a call of the use case of restore_disks for the newest restore point's only disk."""
+    image_format = options.get("format", "qcow2")
+    dest = folder / f"{name}.{image_format}"
+    arguments = folder / f"{name}-{image_format}.arguments"
+    disk = {"name": DISK, "dest": str(dest), **options}
+    point = {"repository": str(repository), "domain_uuid": UUID}
+    arguments.write_text(json.dumps({"point": point, "disks": [disk], "checksum": checksum}), encoding="utf-8")
+    return Program(((sys.executable, "-W", "ignore", _RESTORE, str(arguments)),), (dest,), ())
+
+
+def convert_file(folder: Path, name: str, image: Path, image_format: str = "qcow2") -> Program:
+    """Return ``qemu-img convert`` of an image and those below it."""
+    dest = folder / f"{name}.{image_format}"
+    command = ("qemu-img", "convert", "-f", "qcow2", "-O", image_format, "-W", "-m", "16", str(image), str(dest))
+    return Program((command,), (dest,), ())
 
 
 def convert(folder: Path, name: str, server: Server, *options: str, export: str = "") -> Program:

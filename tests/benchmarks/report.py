@@ -19,6 +19,7 @@ END = "<!-- measured: end -->"
 
 PEERS = {
     "convert": "qemu-img convert -W",
+    "convert-raw": "qemu-img convert -W → raw",
     "convert-synced": "qemu-img convert -W -t writeback, sync",
     "convert-zstd": "qemu-img convert -W -c zstd",
     "nbdcopy": "nbdcopy → raw",

@@ -17,13 +17,14 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._copy.chain_map import (
     MappedReader,
     MappedSource,
-    ReadError,
     open_image,
 )
+from ansible_collections.virt.backup.plugins.module_utils._copy.chain_shortcut import Shortcut
 from ansible_collections.virt.backup.plugins.module_utils._copy.crew import FirstError
-from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndError, EndUnfit, Means
+from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndError, EndUnfit, FileEnd, Means
 from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Job, Totals, Worker
 from ansible_collections.virt.backup.plugins.module_utils._copy.pace import DEPTH, Pace
+from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import ReadError
 from ansible_collections.virt.backup.plugins.module_utils._copy.registry import open_end
 from ansible_collections.virt.backup.plugins.module_utils._copy.source import FullSource
 from ansible_collections.virt.backup.plugins.module_utils._copy.status import Progress
@@ -32,11 +33,12 @@ from ansible_collections.virt.backup.plugins.module_utils._nbd import ALLOCATION
 from ansible_collections.virt.backup.plugins.module_utils._qemu import ChainMap, ChainServer
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._copy.ends import End
     from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Reader
     from ansible_collections.virt.backup.plugins.module_utils._copy.publish import Draft
+    from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import ImageFile
     from ansible_collections.virt.backup.plugins.module_utils._copy.transfer import Settings
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
     from ansible_collections.virt.backup.plugins.module_utils._model.extraction import ImageRequest
@@ -53,10 +55,11 @@ class Source(t.Protocol):
 
 
 class Opened(t.NamedTuple):
-    """A chain that is open: its tasks, and one more reader of it with each call."""
+    """A chain that is open: its tasks, one more reader of it with each call, and its images if they are all plain."""
 
     source: Source
     reader: Callable[[], Reader]
+    files: Sequence[ImageFile] = ()
 
 
 class Copied(t.NamedTuple):
@@ -143,8 +146,10 @@ class ChainCopy:
         pace = Pace(DEPTH, count, self._settings.budget)
         pace.answered(0.0)  # the images are on this machine, or QEMU is; no way to them is worth more blocks in flight
 
+        shortcut = self._shortcut(job, opened)
+
         def work() -> None:
-            Worker(job, opened.reader(), self._settings.limit, self._cancel, pace).run()
+            Worker(job, opened.reader(), self._settings.limit, self._cancel, pace, shortcut).run()
 
         threads = [
             threading.Thread(target=self._errors.guard, args=(work,), daemon=True) for unused in range(count - 1)
@@ -157,6 +162,13 @@ class ChainCopy:
         self._errors.raise_first()
         if self._cancel.is_set():
             raise Cancelled("stopped because another part of the call failed")
+
+    def _shortcut(self, job: Job, opened: Opened) -> Shortcut | None:
+        """Return what shares clusters with the images, unless they go past the page cache or into no new file."""
+        source = opened.source
+        if self._settings.direct or not isinstance(source, MappedSource) or not isinstance(job.end, FileEnd):
+            return None
+        return Shortcut(source, opened.files, job.end, job.cluster)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Opened]:
@@ -173,7 +185,7 @@ class ChainCopy:
                 stack.callback(os.close, files[-1].fd)
             extents = stack.enter_context(contextlib.closing(ChainMap(self.disk.paths)))
             source = MappedSource(extents, self.disk.size, self.image.cluster_size)
-            yield Opened(source, lambda: MappedReader(source, files, connect() if connect else None))
+            yield Opened(source, lambda: MappedReader(source, files, connect() if connect else None), files)
 
     def _serve(self, stack: contextlib.ExitStack) -> Callable[..., Connection]:
         """Start a server of the chain, and return what connects to it. It ends with this thread at the latest."""

@@ -17,7 +17,8 @@ import os
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy import plan
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, ToolError
+from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import ImageFile, ReadError
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import ToolError
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, Run, Segment
 
 if t.TYPE_CHECKING:
@@ -26,17 +27,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._copy.engine import Reader
     from ansible_collections.virt.backup.plugins.module_utils._model.extent import Task
     from ansible_collections.virt.backup.plugins.module_utils._qemu import MapExtent
-
-
-class ReadError(BackupError):
-    """An image of a chain could not be read; the caller knows which disk it belongs to."""
-
-
-class ImageFile(t.NamedTuple):
-    """An open image. Once it is open, nobody who removes it is in the way."""
-
-    path: str
-    fd: int
 
 
 class Piece(t.NamedTuple):
@@ -83,6 +73,14 @@ class MappedSource:
         if held[-1].end <= end:
             del self._of_block[block]
         return [piece.clipped(start, end) for piece in held if piece.start < end and piece.end > start]
+
+    def pieces_of(self, task: Task) -> list[Piece]:
+        """Return where all of a task is, and forget nothing."""
+        return self._of_block[task.offset]
+
+    def forget(self, task: Task) -> None:
+        """Let go of a task that needs no reading."""
+        del self._of_block[task.offset]
 
     def _segments(self) -> Iterator[Segment]:
         for run in plan.rounded_out(plan.merged(self._data()), self._size, self._cluster):
@@ -158,10 +156,7 @@ def open_image(path: str) -> ImageFile:
 def _read(file: ImageFile, into: memoryview, offset: int) -> None:
     """Read all of it; what lies beyond the end of an image is zero, as it is to QEMU."""
     while into:
-        try:
-            count = os.preadv(file.fd, [into], offset)
-        except OSError as error:
-            raise ReadError(f"{file.path} can't be read at byte {offset} ({error.strerror})") from error
+        count = file.read(into, offset)
         if not count:
             _clear(into)
             return

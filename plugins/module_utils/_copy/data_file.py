@@ -12,6 +12,12 @@ import ctypes
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.ends import write_all
+from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import copy_ranges
+
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import FileRange
 
 START_WRITING = 2
 """``SYNC_FILE_RANGE_WRITE`` of ``sync_file_range(2)``: begin to write out the dirty pages of a range, wait for none."""
@@ -39,6 +45,10 @@ class DataFile:
         write_all(self._fd, data, offset)
         if self._start is not None:
             self._start(self._fd, offset, len(data), START_WRITING)
+
+    def copy(self, ranges: Sequence[FileRange], offset: int) -> bool:
+        """Take over bytes of other files where nothing was written yet; return whether they are shared with those."""
+        return copy_ranges(ranges, self._fd, offset)
 
     def finish(self) -> None:
         """Nothing to do: the caller's sync waits for what is on its way."""

@@ -15,7 +15,9 @@ from ansible_collections.virt.backup.plugins.module_utils._model.errors import B
 
 if t.TYPE_CHECKING:
     import threading
+    from collections.abc import Sequence
 
+    from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import FileRange
     from ansible_collections.virt.backup.plugins.module_utils._model.encryption import Encryption
 
 
@@ -71,6 +73,14 @@ class End(t.Protocol):
 
     def close(self) -> None:
         """Let go of everything but the file; called last, and also when the copy failed."""
+
+
+@t.runtime_checkable
+class FileEnd(End, t.Protocol):
+    """An end that is a new file on this machine, whose clusters are stored as they are."""
+
+    def copy(self, offset: int, ranges: Sequence[FileRange]) -> bool:
+        """Store clusters from bytes of other files; return whether they are shared with those."""
 
 
 def write_all(fd: int, data: memoryview | bytes, offset: int) -> None:

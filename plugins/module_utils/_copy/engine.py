@@ -23,7 +23,7 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.pace import PROB
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import BLOCK, CLUSTER, Run, Task, bits_to_runs
 
 if t.TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ansible_collections.virt.backup.plugins.module_utils._copy.ends import End
     from ansible_collections.virt.backup.plugins.module_utils._copy.pace import Pace
@@ -38,6 +38,21 @@ class Reader(t.Protocol):
 
     def finish_read(self, cookies: list[int]) -> None:
         """Wait for them."""
+
+
+class Shortcut(t.Protocol):
+    """What brings a task's content to the end without its being written, where that can be."""
+
+    possible: bool
+
+    def runs(self, task: Task) -> Sequence[t.Any] | None:
+        """Return what :meth:`share` is to be given for the task, or ``None`` if it has to be read and written."""
+
+    def skip(self, task: Task) -> None:
+        """Learn that the task is not going to be read."""
+
+    def share(self, runs: Sequence[t.Any]) -> int:
+        """Bring that to the end; return its bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,17 +157,30 @@ class Flight(t.NamedTuple):
     task: Task
     block: Block
     cookies: list[int]
+    runs: Sequence[t.Any] | None
 
 
 class Worker:
-    """Moves blocks over one connection until there are no more tasks."""
+    """Moves blocks over one connection until there are no more tasks.
 
-    def __init__(self, job: Job, reader: Reader, limit: RateLimit, cancel: threading.Event, pace: Pace) -> None:
+    ``shortcut`` spares writes where it can, and reads where nobody wants to see the bytes.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        reader: Reader,
+        limit: RateLimit,
+        cancel: threading.Event,
+        pace: Pace,
+        shortcut: Shortcut | None = None,
+    ) -> None:
         self._job = job
         self._reader = reader
         self._limit = limit
         self._cancel = cancel
         self._pace = pace
+        self._shortcut = shortcut
         self._blocks = pace.depth
         self._extra = 0
         self._probes = PROBES
@@ -174,13 +202,23 @@ class Worker:
                 if taken is None:
                     more = False
                     break
-                flights.append(self._start(*taken))
+                runs = self._shortcut.runs(taken[1]) if self._shortcut else None
+                if self._shortcut and runs is not None and not self._job.checksum:
+                    self._skip(*taken, self._shortcut, runs)
+                else:
+                    flights.append(self._start(*taken, runs))
             if flights:
                 flight = flights.popleft()
                 self._reader.finish_read(flight.cookies)
                 self._pace.arrived(sum(end - start for start, end in flight.task.reads))
-                self._store(flight.number, flight.task, flight.block)
+                self._store(flight.number, flight.task, flight.block, flight.runs)
                 self._idle.append(flight.block)
+
+    def _skip(self, number: int, task: Task, shortcut: Shortcut, runs: Sequence[t.Any]) -> None:
+        shortcut.skip(task)
+        length = sum(end - start for start, end in task.reads)
+        self._limit.wait(length, self._cancel)
+        self._job.settle(number, task.end, b"", shortcut.share(runs), 0)
 
     def _grow(self) -> bool:
         """Take one more block if the pace wants it and the call may have it."""
@@ -190,7 +228,7 @@ class Worker:
         self._idle.append(Block())
         return True
 
-    def _start(self, number: int, task: Task) -> Flight:
+    def _start(self, number: int, task: Task, runs: Sequence[t.Any] | None) -> Flight:
         block = self._idle.pop()
         cookies: list[int] = []
         for start, end in task.reads:
@@ -201,7 +239,7 @@ class Worker:
                 cookies += self._reader.start_read(block.part(done, last), task.offset + done)
             if last % CLUSTER:
                 block.content[last : -(-last // CLUSTER) * CLUSTER] = bytes(-last % CLUSTER)
-        return Flight(number, task, block, cookies)
+        return Flight(number, task, block, cookies, runs)
 
     def _probe(self, block: Block, first: int, last: int, offset: int) -> int:
         """Read a few clusters alone, which tells how long the way to the server is; return where that ends."""
@@ -221,7 +259,7 @@ class Worker:
         """Whether another probe could tell; each connection asks once at least, for one may have met a busy moment."""
         return self._probes > 0 and not self._pace.near and (self._probes == PROBES or not self._pace.far)
 
-    def _store(self, number: int, task: Task, block: Block) -> None:
+    def _store(self, number: int, task: Task, block: Block, runs: Sequence[t.Any] | None) -> None:
         """Hand a block's clusters to the end and account for them."""
         job = self._job
         if not task.reads and task.end - task.offset > BLOCK:
@@ -231,7 +269,10 @@ class Worker:
         stored = widened(data, job.cluster // CLUSTER) & _mask(
             task.offset, Run(task.offset, min(task.offset + BLOCK, job.size))
         )
-        self._write(task.offset, block, stored)
+        if self._shortcut and runs is not None and self._shortcut.possible:
+            self._shortcut.share(runs)
+        else:
+            self._write(task.offset, block, stored)
         if job.explicit_zeroes:
             for first, last in bits_to_runs(zero & ~stored):
                 job.end.zero(task.offset + first * CLUSTER, min(task.offset + last * CLUSTER, job.size))

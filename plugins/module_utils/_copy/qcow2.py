@@ -28,7 +28,9 @@ from ansible_collections.virt.backup.plugins.module_utils._copy.ends import EndU
 from ansible_collections.virt.backup.plugins.module_utils._model.extent import CLUSTER, round_up
 
 if t.TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import FileRange
 
     Words = array.array[int]
 
@@ -44,7 +46,7 @@ NO_BACKING = Backing()
 
 
 class Qcow2File:
-    """A new qcow2 file. Fulfils :class:`~.ends.End`.
+    """A new qcow2 file. Fulfils :class:`~.ends.FileEnd`.
 
     ``compress`` turns one cluster into fewer bytes, or into ``None`` when that gains nothing.
     ``direct`` writes data past the page cache; tables and header, clusters of their own, are too few to matter there.
@@ -84,13 +86,16 @@ class Qcow2File:
     def write(self, offset: int, data: memoryview) -> None:
         """Store clusters that hold data, compressed if this file is."""
         if self._compress is None:
-            with self._lock:
-                host = self._room.take(len(data))
-                self._map_data(offset, host, len(data))
-            self._data.write(data, host)
+            self._data.write(data, self._take(offset, len(data)))
             return
         for start in range(0, len(data), self._cluster):
             self._write_compressed(offset + start, data[start : start + self._cluster])
+
+    def copy(self, offset: int, ranges: Sequence[FileRange]) -> bool:
+        """Store clusters from bytes of other files; a compressed file takes none."""
+        if self._compress:
+            raise AssertionError("Contract violation: what is to be compressed has to be read")
+        return self._data.copy(ranges, self._take(offset, sum(part.length for part in ranges)))
 
     def zero(self, start: int, end: int) -> None:
         """Mark whole clusters as zero; the range lies within one L2 table."""
@@ -134,6 +139,13 @@ class Qcow2File:
     def close(self) -> None:
         """Nothing is held but the file."""
         self._data.close()
+
+    def _take(self, offset: int, length: int) -> int:
+        """Map whole clusters to new room and return where that is."""
+        with self._lock:
+            host = self._room.take(length)
+            self._map_data(offset, host, length)
+        return host
 
     def _write_compressed(self, offset: int, cluster: memoryview) -> None:
         if len(cluster) < self._cluster:

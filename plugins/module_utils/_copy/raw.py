@@ -9,12 +9,18 @@
 from __future__ import annotations
 
 import os
+import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._copy.direct_file import open_data
 
+if t.TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ansible_collections.virt.backup.plugins.module_utils._copy.reflink import FileRange
+
 
 class RawFile:
-    """A new raw file of exactly ``size`` bytes. Fulfils :class:`~.ends.End`."""
+    """A new raw file of exactly ``size`` bytes. Fulfils :class:`~.ends.FileEnd`."""
 
     durable = True
 
@@ -26,6 +32,10 @@ class RawFile:
     def write(self, offset: int, data: memoryview) -> None:
         """Write, up to the end of the disk."""
         self._data.write(data[: self._size - offset], offset)
+
+    def copy(self, offset: int, ranges: Sequence[FileRange]) -> bool:
+        """Write bytes of other files, which end with the disk at the latest."""
+        return self._data.copy(ranges, offset)
 
     def zero(self, start: int, end: int) -> None:
         """Nothing to do: what was never written to a new file is a hole and reads as zero."""
