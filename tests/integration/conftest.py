@@ -17,11 +17,30 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from integration import own_process
 from lab import modules
 from lab.disks import MIB, Disk
 from lab.domains import IMAGES, Domains
 from lab.guest import Guest
 from lab.tools import virsh_names
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", f"{own_process.NAME}: the test's body runs in a forked child")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test's body in a child where its file asks for that."""
+    if pyfuncitem.get_closest_marker(own_process.NAME) is None:
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    own_process.run(
+        lambda: pyfuncitem.obj(**arguments),
+        lambda: str(pyfuncitem.repr_failure(pytest.ExceptionInfo.from_current())),
+    )
+    return True
 
 
 @pytest.fixture(scope="session", autouse=True)

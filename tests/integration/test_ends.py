@@ -21,7 +21,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.integration.ends_kit import ENDS, MORE_ENDS, OLD, Dest
 
 if t.TYPE_CHECKING:
@@ -30,6 +30,7 @@ if t.TYPE_CHECKING:
 KIB = 1024
 MIB = 1024 * KIB
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 out = without_hypervisor.out
 

@@ -19,13 +19,14 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 

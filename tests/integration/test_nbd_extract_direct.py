@@ -23,13 +23,14 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._run import extract as use_case
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.integration.as_nobody import as_nobody, open_folder
 from ansible_collections.virt.backup.tests.integration.ends_kit import loop_device
 
 KIB = 1024
 MIB = 1024 * KIB
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 

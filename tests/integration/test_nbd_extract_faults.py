@@ -23,7 +23,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.extraction impo
 from ansible_collections.virt.backup.plugins.module_utils._run.extract import extract
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.bad_storage import (
     FAULTS,
@@ -38,6 +38,7 @@ if t.TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 out = without_hypervisor.out
 

@@ -28,6 +28,7 @@ from ansible_collections.virt.backup.tests.unit.properties.hostile import is_cle
 if t.TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = manners.pytestmark
 lab_host = manners.lab_host
 out = manners.out
 

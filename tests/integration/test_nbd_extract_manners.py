@@ -23,7 +23,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract import ex
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import nbd_wire as wire
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.integration.nbd_fake import (
     ALLOCATION,
     BITMAP,
@@ -57,6 +57,7 @@ UNTOLD = DISK._replace(contexts={BITMAP: DISK.contexts[BITMAP]})
 
 Faults = t.Sequence[Fault]
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 

@@ -18,12 +18,13 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract import ex
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_encryption import EncryptionRequest
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.integration.as_nobody import NOBODY, as_nobody, open_folder
 
 MIB = 1024 * 1024
 SECRET = EncryptionRequest(secret="Kq9x0x7", iter_time=1)
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 

@@ -36,7 +36,7 @@ from ansible_collections.virt.backup.plugins.module_utils._store.repository_file
 from ansible_collections.virt.backup.plugins.module_utils._store.stored import damaged_files
 from ansible_collections.virt.backup.plugins.module_utils._store.verified import read_verified
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import (
     UUID,
@@ -45,6 +45,7 @@ from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.stor
 )
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_scene import in_memory
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 SEED = os.environ.get("VIRT_BACKUP_SEED") or os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(random.randrange(10**6))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.integration.random_chains import run_chain, seeds
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 

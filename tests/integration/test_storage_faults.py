@@ -30,12 +30,13 @@ from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_inf
 from ansible_collections.virt.backup.plugins.module_utils._run.verify import VerifyRequest, verify
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import nbd_wire as wire
-from ansible_collections.virt.backup.tests.integration import without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
 from ansible_collections.virt.backup.tests.integration.nbd_fake import ALLOCATION, Die, Disk, FakeServer, Manners, Stall
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store import tries
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_kit import UUID, make_repository, run
 from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_scene import in_memory
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 KIB = 1024

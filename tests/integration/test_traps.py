@@ -37,7 +37,7 @@ from ansible_collections.virt.backup.plugins.module_utils._model.place import Pl
 from ansible_collections.virt.backup.plugins.module_utils._nbd import NbdError
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import nbd_wire as wire
-from ansible_collections.virt.backup.tests.integration import traps_written, without_hypervisor
+from ansible_collections.virt.backup.tests.integration import own_process, traps_written, without_hypervisor
 from ansible_collections.virt.backup.tests.integration.nbd_fake import (
     ALLOCATION,
     Die,
@@ -59,6 +59,7 @@ from ansible_collections.virt.backup.tests.integration.trap_kit import (
     shows,
 )
 
+pytestmark = own_process.MARK
 lab_host = without_hypervisor.lab_host
 
 
