@@ -52,6 +52,7 @@ FILES = {
     "integration/test_guest_guard": "scratch space runs out under a guest",
     "integration/test_role_guest": "the guest goes off, or scratch space runs low, in the middle of a backup",
     "integration/test_restore_disks_failures": "a restore fails in the middle",
+    "integration/test_restore_elsewhere": "the hypervisor is gone; its guest lives again on another one",
     "integration/test_hostile_repository": HOSTILE,
     "integration/test_hostile_doctor": HOSTILE,
     "integration/test_hostile_domains": HOSTILE,
