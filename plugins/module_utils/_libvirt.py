@@ -195,6 +195,13 @@ class Hypervisor:
         """Return libvirt's networks by name, and whether each is active."""
         return self._listed(self._connection.listAllNetworks)
 
+    def network_xml(self, name: str) -> str:
+        """Return the XML of a network, empty when there is none of that name."""
+        try:
+            return t.cast(str, self._connection.networkLookupByName(name).XMLDesc(0))
+        except libvirt.libvirtError:
+            return ""
+
     def pools(self) -> dict[str, bool]:
         """Return the storage pools by name, and whether each is active."""
         return self._listed(self._connection.listAllStoragePools)
@@ -534,7 +541,7 @@ class DomainHandle:
 
     def read_console(self, heard: Callable[[bytes], None]) -> None:
         """Hand on what the first serial console says, from now until the domain ends. For a thread of its own."""
-        with contextlib.suppress(libvirt.libvirtError):
+        with _translated(f"Reading the serial console of domain '{self.name}'"):
             stream = self._domain.connect().newStream(0)
             self._domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
             while True:

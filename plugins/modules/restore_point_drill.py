@@ -47,10 +47,10 @@ options:
     type: str
   max_age:
     description:
-      - Seconds within which a drill of any restore point of the domain must have passed for none to be due. V(0) means
-        that one is always due.
-    type: int
-    default: 0
+      - The time within which a drill of any restore point of the domain must have passed for none to be due, in seconds
+        or like V(12h), V(30d), V(4w). V(0) means that one is always due.
+    type: str
+    default: "0"
   outcome:
     description:
       - What came of a drill of the restore point.
@@ -83,7 +83,7 @@ EXAMPLES = r"""
   virt.backup.restore_point_drill:
     repository: /srv/backup
     domain_name: web
-    max_age: 2592000
+    max_age: 30d
   register: question
 
 - name: Record what came of it
@@ -113,7 +113,7 @@ reason:
   description: Why, or why not.
   returned: success
   type: str
-  sample: no drill of this domain passed within 2592000 seconds
+  sample: no drill of this domain passed within 30d
 drill:
   description: The drill because of which none is due, or the one that was recorded; null when there is none.
   returned: success
@@ -188,7 +188,7 @@ def main() -> t.NoReturn:
             "domain_name": {"type": "str"},
             "id": {"type": "str"},
             "before": {"type": "str"},
-            "max_age": {"type": "int", "default": 0},
+            "max_age": {"type": "str", "default": "0"},
             "outcome": {"type": "dict", "options": outcome},
         },
         mutually_exclusive=[("domain_uuid", "domain_name"), ("id", "before")],

@@ -78,8 +78,8 @@ options:
     default: 60
   screenshot:
     description:
-      - The absolute path of a file for a picture of the first screen, in the form that QEMU makes (PNG or PPM). Nothing
-        is there afterwards if the domain has no screen.
+      - The absolute path of a file for a picture of the first screen, without its ending, which is C(.png) or, where
+        QEMU makes no other, C(.ppm). No file is made if the domain has no screen.
     type: str
     default: ""
 seealso:
@@ -96,7 +96,7 @@ EXAMPLES = r"""
       - name: its files are there
         command: [/usr/bin/stat, -c, "%F", /srv/data]
         stdout: ^directory$
-    screenshot: /var/tmp/web-drill.png
+    screenshot: /var/tmp/web-drill
   register: drill
 
 - name: Say so
@@ -152,7 +152,7 @@ checks:
       type: int
       sample: 0
     stdout:
-      description: What it printed.
+      description: The first 2000 characters that it printed.
       returned: success
       type: str
       sample: accepting connections

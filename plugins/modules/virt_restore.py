@@ -210,7 +210,8 @@ options:
       - V(restored) defines the domain and starts nothing. V(paused) starts it with its processors stopped, V(running)
         lets them run.
       - V(absent) ends and removes the copy that O(as) names, with its NVRAM and TPM, if it bears the mark of a restore.
-        Its disks stay. An original is never removed.
+        Its disks stay. An original is never removed. Of the NVRAM of a O(transient) copy that has ended by itself, this
+        removes what is left.
     type: str
     choices: [restored, paused, running, absent]
     default: restored
@@ -220,6 +221,33 @@ options:
         state that are there and differ. Never one of a running domain, nor one of another domain.
     type: bool
     default: false
+  isolated:
+    description:
+      - Cut every tie of a copy to the world outside of it, for a drill - its network cards, unless O(network) takes
+        them, passed-through devices, shared directories and memory, disks that are not in O(disks) and could be written
+        to, connections and logs of serial ports and channels, what the definition adds to QEMU's command line. Displays
+        listen on the host alone. RV(notes) tells what was cut.
+      - O(network) must be a network without a forward mode then, on which no other domain of the host is.
+      - Needs O(as).
+    type: bool
+    default: false
+  transient:
+    description:
+      - Let libvirt forget the copy when it ends, however it ends. Needs O(as), and O(state=paused) or
+        O(state=running).
+    type: bool
+    default: false
+  memory_limit:
+    description:
+      - The most memory that all isolated copies of this host may have together, such as V(16G). Empty is no limit.
+      - Needs O(isolated=true).
+    type: str
+    default: ""
+  memory_wait:
+    description:
+      - Seconds to wait until other copies have left enough of O(memory_limit).
+    type: int
+    default: 0
 notes:
   - The generation id of a machine that has one (C(genid)) is made anew, as its guest is to know that it came back.
   - Checkpoints that libvirt has of the domain stay. A restored disk has none of their bitmaps, and is another file than
@@ -252,7 +280,8 @@ EXAMPLES = r"""
         source: /var/lib/libvirt/images/web-drill.qcow2
     missing_disks: remove
     missing_devices: remove
-    network_cards: remove
+    isolated: true
+    transient: true
     state: running
 
 - name: Where the repository is on another host
@@ -306,6 +335,11 @@ notes:
   elements: str
   sample:
     - the emulator /usr/libexec/qemu-kvm is not on this host, /usr/bin/qemu-system-x86_64 is used
+waited_seconds:
+  description: How long it waited for O(memory_limit).
+  returned: success
+  type: float
+  sample: 0.0
 xml:
   description: The definition, without passwords; of a domain that was restored now, as it was handed to libvirt.
   returned: success
@@ -442,6 +476,10 @@ def main() -> t.NoReturn:
             "loader": {"type": "str", "default": ""},
             "state": {"type": "str", "choices": ["restored", "paused", "running", "absent"], "default": "restored"},
             "overwrite": {"type": "bool", "default": False},
+            "isolated": {"type": "bool", "default": False},
+            "transient": {"type": "bool", "default": False},
+            "memory_limit": {"type": "str", "default": ""},
+            "memory_wait": {"type": "int", "default": 0},
         },
         required_one_of=[("restore_point", "repository", "xml")],
         mutually_exclusive=[("restore_point", "repository", "xml")],

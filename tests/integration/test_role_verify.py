@@ -100,7 +100,7 @@ def test_a_copy_boots_answers_and_is_gone_and_the_next_run_has_nothing_to_do(sto
     before = story.stored()
     tasks = story.folder / "own.yml"
     tasks.write_text(
-        '- ansible.builtin.command: virsh domiflist "{{ __verify_copy }}"\n'
+        '- ansible.builtin.command: virsh domiflist "{{ verify_copy }}"\n'
         "  register: cards\n"
         "  changed_when: false\n"
         "- ansible.builtin.assert:\n"
@@ -110,7 +110,7 @@ def test_a_copy_boots_answers_and_is_gone_and_the_next_run_has_nothing_to_do(sto
     wish = {
         "verify_checks": [shell("the file is there", MOUNT, stdout="^precious$")],
         "verify_tasks": str(tasks),
-        "verify_max_age": 3600,
+        "verify_max_age": "1h",
     }
     passed, output, result = story.play("--check", **wish)
     assert passed, output
@@ -152,7 +152,7 @@ def test_a_check_that_fails_fails_the_play_and_says_which(story: Story) -> None:
     assert not record["passed"]
     assert "the other is: it returned 3 instead of 0" in record["problem"]
     assert story.nothing_left()
-    question = {"repository": str(story.protection.repository), "domain_uuid": story.guest.uuid, "max_age": 3600}
+    question = {"repository": str(story.protection.repository), "domain_uuid": story.guest.uuid, "max_age": "30d"}
     assert kit.run("restore_point_drill", **question)["due"]
 
 
@@ -182,7 +182,7 @@ def test_bad_input_is_one_sentence(story: Story) -> None:
     for options, words in BAD:
         assert words in kit.refusal("virt_drill", domain=story.guest.name, **options), options
     place = {"repository": str(story.protection.repository), "domain_uuid": story.guest.uuid}
-    assert "max_age: -1 is negative" in kit.refusal("restore_point_drill", **place, max_age=-1)
+    assert "max_age: '-1' is no length of time" in kit.refusal("restore_point_drill", **place, max_age="-1")
     point = {"restore_point": str(story.point.path), "state": "absent"}
     assert "an original is never removed" in kit.refusal("virt_restore", **point)
     gone = kit.run("virt_restore", **point, **{"as": "nobody"})

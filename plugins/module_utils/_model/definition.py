@@ -41,6 +41,7 @@ class Rewrite:
 
     ``copy`` is ``None`` for a domain that stays itself. ``emulator`` and ``secmodels`` (the security models there are)
     are the host's. ``choose_firmware`` lets libvirt look for a firmware anew, where the definition lets it.
+    ``isolated`` cuts every tie of the copy but the one to ``network``.
     """
 
     copy: Identity | None = None
@@ -58,6 +59,7 @@ class Rewrite:
     emulator: str = ""
     secmodels: frozenset[str] | None = None
     choose_firmware: bool = False
+    isolated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

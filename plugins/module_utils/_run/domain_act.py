@@ -27,7 +27,11 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All that is going to be done. ``existing`` is the domain whose definition is replaced, off, or ``None``."""
+    """All that is going to be done. ``existing`` is the domain whose definition is replaced, off, or ``None``.
+
+    libvirt forgets a ``transient`` domain when it ends. It is defined all the same, so that what libvirt makes of it is
+    known before it starts.
+    """
 
     uuid: str
     xml: str
@@ -35,6 +39,7 @@ class Plan:
     placements: tuple[Placement, ...]
     existing: DomainHandle | None
     state: str
+    transient: bool = False
 
 
 def bring_back(hypervisor: Hypervisor, plan: Plan) -> DomainHandle:
@@ -71,6 +76,8 @@ def _carry_out(hypervisor: Hypervisor, plan: Plan, undo: Undo) -> DomainHandle:
     record = dataclasses.replace(plan.record, definition=digest_of_text(made))
     handle = hypervisor.define(with_record(made, record))
     set_going(handle, plan.state)
+    if plan.transient:
+        handle.undefine(keep_tpm=hypervisor.keeps_tpm())
     if old is not None and plan.state == "restored" and old.has_saved_state():
         old.drop_saved_state()
     return handle
@@ -80,11 +87,12 @@ def _take_back(hypervisor: Hypervisor, uuid: str, previous: str) -> None:
     handle = next((found for found in hypervisor.domains() if found.uuid == uuid), None)
     if handle is None:
         return
+    persistent = handle.is_persistent()
     if handle.is_active():
         handle.destroy()
     if previous:
         hypervisor.define(previous)
-    else:
+    elif persistent:
         handle.undefine(keep_tpm=hypervisor.keeps_tpm())
 
 

@@ -19,7 +19,9 @@ from ansible_collections.virt.backup.plugins.module_utils._model.definition impo
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import LibvirtFailure
 from ansible_collections.virt.backup.plugins.module_utils._model.libvirt_error import NO_DOMAIN
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import QCOW2_MAGIC
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition_isolated import bridge_of, leads_out, lines_of
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_needs import holds_of, macs_of, writes_of
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import read_record
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable
@@ -161,12 +163,17 @@ def _line(path: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Neighbour:
-    """Another domain: what it is called, the places it uses and the MAC addresses it has."""
+    """Another domain: what it is called, the places it uses, the MAC addresses it has and the networks it is on.
+
+    ``isolated`` is the copy of a drill.
+    """
 
     name: str
     uuid: str
     holds: tuple[Claim, ...]
     macs: frozenset[str]
+    lines: frozenset[str]
+    isolated: bool
 
 
 def neighbours(hypervisor: Hypervisor) -> list[Neighbour]:
@@ -182,7 +189,31 @@ def _neighbour(handle: DomainHandle) -> Neighbour | None:
             return None  # it ended while we looked
         raise
     holds = tuple(dict.fromkeys(claim for text in texts for claim in holds_of(text)))
-    return Neighbour(handle.name, handle.uuid, holds, frozenset(mac for text in texts for mac in macs_of(text)))
+    return Neighbour(
+        name=handle.name,
+        uuid=handle.uuid,
+        holds=holds,
+        macs=frozenset(mac for text in texts for mac in macs_of(text)),
+        lines=frozenset().union(*(lines_of(text) for text in texts)),
+        isolated=any(record is not None and record.isolated for record in map(read_record, texts)),
+    )
+
+
+def ways_out(hypervisor: Hypervisor, network: str, others: Iterable[Neighbour]) -> list[str]:
+    """Return why a network would not keep an isolated copy apart, a sentence each; one that there is not has none."""
+    xml = hypervisor.network_xml(network) if network else ""
+    if not xml:
+        return []
+    mode, found = leads_out(xml), []
+    if mode:
+        found.append(f"network {network} leads out of the host (forward mode {mode}); give one without a forward mode")
+    names = {network, bridge_of(xml)} - {""}
+    found += [
+        f"network {network} is that of domain '{other.name}' too; give one that only drills are on"
+        for other in others
+        if not other.isolated and names & other.lines
+    ]
+    return found
 
 
 def clashes(hypervisor: Hypervisor, xml: str, others: Iterable[Neighbour]) -> list[str]:

@@ -30,6 +30,7 @@ def result_of(
     *,
     reason: str,
     notes: Sequence[str] = (),
+    waited: float = 0.0,
 ) -> dict[str, t.Any]:
     """Return what the module returns."""
     domain = parse_domain(xml)
@@ -40,6 +41,7 @@ def result_of(
         "restore_point": restore_point,
         "reason": reason,
         "notes": list(notes),
+        "waited_seconds": round(waited, 1),
         "xml": xml,
         "disks": [
             {

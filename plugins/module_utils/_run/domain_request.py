@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.names import check_given, check_printable
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
+from ansible_collections.virt.backup.plugins.module_utils._model.size import parse_size
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._model.definition import NewDisk
@@ -52,6 +53,10 @@ class DomainRequest:
     missing_devices: str = "fail"
     state: str = "restored"
     overwrite: bool = False
+    isolated: bool = False
+    transient: bool = False
+    memory_limit: str = ""
+    memory_wait: int = 0
 
     @property
     def policies(self) -> dict[str, str]:
@@ -75,10 +80,7 @@ def check_request(request: DomainRequest) -> None:
     if request.new_name and (not _NAME.fullmatch(request.new_name) or request.new_name in (".", "..")):
         raise InputError("as", request.new_name, "is no name for a domain", "leave slashes and control characters out")
     _check_origin(request)
-    if request.state == "absent" and not request.new_name:
-        raise InputError(
-            "as", "", "is needed with state absent", "name the copy to remove; an original is never removed"
-        )
+    _check_copy(request)
     for name in ("networks", "bridges", "interfaces", "pools"):
         for new in getattr(request, name).values():
             check_given(name, new, "the name on this host")
@@ -86,6 +88,24 @@ def check_request(request: DomainRequest) -> None:
         check_given("disks", disk.source, f"where disk {disk.name} is now")
         if disk.type in ("file", "block") and not disk.source.startswith("/"):
             raise InputError("disks", disk.source, "is a relative path", "give an absolute path")
+
+
+def _check_copy(request: DomainRequest) -> None:
+    """What is only for a copy, and only for one that runs."""
+    if request.state == "absent" and not request.new_name:
+        remedy = "name the copy to remove; an original is never removed"
+        raise InputError("as", "", "is needed with state absent", remedy)
+    for name in ("isolated", "transient"):
+        if getattr(request, name) and not request.new_name:
+            raise InputError(name, True, "is for a copy", "give its name with as, or leave it out")
+    if request.transient and request.state == "restored":
+        raise InputError("transient", True, "is nothing for a domain that is off", "set state to paused or running")
+    if request.memory_limit and not request.isolated:
+        raise InputError("memory_limit", request.memory_limit, "counts isolated copies only", "set isolated to true")
+    if request.memory_limit and not parse_size(request.memory_limit):
+        raise InputError("memory_limit", request.memory_limit, "is no size", "give one such as 16G")
+    if request.memory_wait < 0:
+        raise InputError("memory_wait", request.memory_wait, "is negative", "give seconds, or 0 not to wait")
 
 
 def _check_origin(request: DomainRequest) -> None:

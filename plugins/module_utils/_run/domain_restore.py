@@ -24,8 +24,14 @@ from ansible_collections.virt.backup.plugins.module_utils._run.domain_act import
     would_set_going,
 )
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_fit import draft_of, fit
-from ansible_collections.virt.backup.plugins.module_utils._run.domain_host import clashes, neighbours
+from ansible_collections.virt.backup.plugins.module_utils._run.domain_host import clashes, neighbours, ways_out
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_identity import macs_of_copy, uuid_of_copy
+from ansible_collections.virt.backup.plugins.module_utils._run.domain_remove import (
+    check_removable,
+    own_nvram,
+    remove,
+    unlink,
+)
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_report import result_of
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_request import check_request
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_source import from_content, from_restore_point
@@ -34,6 +40,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.domain_state impo
     placements,
     state_warnings,
 )
+from ansible_collections.virt.backup.plugins.module_utils._run.drill_room import room_for
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
 from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import PointRequest, find_point
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition import without_passwords
@@ -73,7 +80,7 @@ class Scene:
         """The mark that this restore leaves. Its digest is of what is asked for, not of what the host makes of it."""
         files = {file.name: file.digest for file in self.source.files}
         asked = json.dumps([self.draft.result.xml, files, self.source.restore_point], sort_keys=True)
-        return Record(self.source.restore_point, digest_of_text(asked))
+        return Record(self.source.restore_point, digest_of_text(asked), isolated=self.draft.rewriting.isolated)
 
 
 def restore_domain(request: DomainRequest, *, check: bool) -> Outcome:
@@ -87,7 +94,7 @@ def restore_domain(request: DomainRequest, *, check: bool) -> Outcome:
         hypervisor.require_backups()
         scene = _look(hypervisor, request, _source(request))
         if request.state == "absent":
-            return _remove(scene, request, check=check)
+            return _remove(hypervisor, scene, request, check=check)
         if scene.existing is not None and _is_restored(scene, scene.existing, request):
             return _unchanged(scene, scene.existing, request, check=check)
         return _restore(hypervisor, scene, request, check=check)
@@ -128,23 +135,21 @@ def _look(hypervisor: Hypervisor, request: DomainRequest, source: Source) -> Sce
 # A copy that is not needed any more
 
 
-def _remove(scene: Scene, request: DomainRequest, *, check: bool) -> Outcome:
-    """Remove a copy with all that libvirt keeps for it; its disks stay. What bears no mark of a restore is refused."""
-    existing, name = scene.existing, scene.who.name
-    if existing is None:
-        reason = f"no '{name}' is there"
-        result = result_of(scene.who, "<domain/>", scene.source.restore_point, "absent", request, reason=reason)
-        return Outcome(False, result, before="", after="")
-    xml = existing.definition(secure=False)
-    if read_record(xml) is None:
-        raise StateError(f"as: domain '{name}' bears no mark of a restore, so it is left alone; remove it with virsh.")
-    if not check:
-        if existing.is_active():
-            existing.destroy()
-        existing.remove()
-    shown = without_record(xml)
-    result = result_of(scene.who, shown, scene.source.restore_point, "absent", request, reason="it was there")
-    return Outcome(True, result, before=shown, after="")
+def _remove(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, check: bool) -> Outcome:
+    existing, shown = scene.existing, ""
+    if existing is not None:
+        check_removable(existing)
+        shown = without_record(existing.definition(secure=False))
+    nvram = own_nvram(hypervisor, scene.draft.stored, shown or scene.draft.result.xml, scene.others)
+    if existing is not None and not check:
+        remove(existing)
+    if nvram and not check:
+        unlink(nvram)
+    reason = "it was there" if existing is not None else f"no '{scene.who.name}' is there"
+    if existing is None and nvram:
+        reason += f", only its NVRAM {nvram} was"
+    result = result_of(scene.who, shown or "<domain/>", scene.source.restore_point, "absent", request, reason=reason)
+    return Outcome(bool(existing or nvram), result, before=shown, after="")
 
 
 # A domain that was restored before
@@ -191,6 +196,7 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
         *_names_in_the_way(scene, request),
         *fitted.problems,
         *clashes(hypervisor, fitted.xml, scene.others),
+        *(ways_out(hypervisor, request.network, scene.others) if request.isolated else ()),
         *placement_problems(placed, local=hypervisor.is_local, overwrite=request.overwrite),
     ]
     if problems:
@@ -203,9 +209,13 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
         *_shared_addresses(scene, fitted.xml),
     ]
     state = {"restored": "shutoff"}.get(request.state, request.state)
+    waited = 0.0
     if not check:
-        plan = Plan(scene.who.uuid, fitted.xml, scene.record, placed, scene.existing, request.state)
-        state = bring_back(hypervisor, plan).state()
+        plan = Plan(
+            scene.who.uuid, fitted.xml, scene.record, placed, scene.existing, request.state, transient=request.transient
+        )
+        with room_for(hypervisor, request, fitted.xml) as waited:
+            state = bring_back(hypervisor, plan).state()
     shown = without_passwords(fitted.xml)
     result = result_of(
         scene.who,
@@ -215,6 +225,7 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
         request,
         reason=_reason(scene, request),
         notes=fitted.notes,
+        waited=waited,
     )
     return Outcome(True, result, before=before, after=shown, warnings=tuple(warnings))
 

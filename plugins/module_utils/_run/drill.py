@@ -23,8 +23,16 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._decide.drill import check_drill, why_failed
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
 from ansible_collections.virt.backup.plugins.module_utils._model.drill import Answer
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, LibvirtFailure, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
+    BackupError,
+    InputError,
+    LibvirtFailure,
+    StateError,
+)
+from ansible_collections.virt.backup.plugins.module_utils._model.libvirt_error import NO_DOMAIN
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._run.domain_remove import unlink
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
@@ -34,7 +42,11 @@ _LOOK_SECONDS = 0.5
 _AGENT_SECONDS = 5
 """What one question to the agent may take; a guest that boots has none yet."""
 _TAIL = 2000
-"""Characters of the console that the result keeps."""
+"""Characters of the console, and of each answer, that the result keeps."""
+_KEPT = 1 << 22
+"""Bytes of the console that are searched."""
+_ENDINGS = {"image/png": ".png"}
+"""By media type; QEMU's older form is a portable pixmap."""
 
 
 class Console:
@@ -43,16 +55,29 @@ class Console:
     def __init__(self, handle: DomainHandle) -> None:
         self._heard = bytearray()
         self._lock = threading.Lock()
-        threading.Thread(target=handle.read_console, args=(self._hear,), daemon=True).start()
+        self.problem = ""
+        threading.Thread(target=self._listen, args=(handle,), daemon=True).start()
+
+    def _listen(self, handle: DomainHandle) -> None:
+        try:
+            handle.read_console(self._hear)
+        except BackupError as error:
+            self.problem = error.message
 
     def _hear(self, data: bytes) -> None:
         with self._lock:
             self._heard += data
+            del self._heard[:-_KEPT]
 
     def text(self) -> str:
         """Return it as text."""
         with self._lock:
-            return self._heard.decode(errors="replace")
+            return _lines(bytes(self._heard))
+
+
+def _lines(data: bytes) -> str:
+    """Return the text with line ends that a regular expression knows."""
+    return data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def drill(request: DrillRequest, *, check: bool) -> Outcome:
@@ -62,6 +87,8 @@ def drill(request: DrillRequest, *, check: bool) -> Outcome:
     :raises StateError: the domain is off.
     """
     check_drill(request)
+    if request.screenshot and not os.path.isdir(os.path.dirname(request.screenshot)):
+        raise InputError("screenshot", request.screenshot, "is in no directory that exists", "make the directory")
     with connect(request.uri) as hypervisor:
         handle = hypervisor.domain(request.domain)
         if check:
@@ -101,12 +128,24 @@ def _wait(handle: DomainHandle, request: DrillRequest, console: Console, began: 
         agent = agent or (line and _agent_answers(handle))
         if agent and line:
             return ""
-        if not handle.is_active():
+        if not _is_on(handle):
             return "the machine went off while it was waited for"
+        if console.problem and not line:
+            return console.problem
         if time.monotonic() - began >= request.timeout:
             missing = f"no line of the console matched {request.console!r}" if not line else "its agent did not answer"
             return f"{missing} within {request.timeout:g} seconds"
         time.sleep(_LOOK_SECONDS)
+
+
+def _is_on(handle: DomainHandle) -> bool:
+    """Whether it runs; libvirt forgets a transient one that does not."""
+    try:
+        return handle.is_active()
+    except LibvirtFailure as failure:
+        if failure.code == NO_DOMAIN:
+            return False
+        raise
 
 
 def _agent_answers(handle: DomainHandle) -> bool:
@@ -125,7 +164,7 @@ def _ask(handle: DomainHandle, entry: Check, seconds: float) -> dict[str, t.Any]
         "passed": not why,
         "reason": why,
         "rc": answer.rc,
-        "stdout": answer.stdout,
+        "stdout": answer.stdout[:_TAIL],
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -151,16 +190,22 @@ def _run(handle: DomainHandle, entry: Check, seconds: float) -> Answer:
 
 
 def _text(status: dict[str, t.Any], key: str) -> str:
-    return base64.b64decode(status.get(key, "")).decode(errors="replace")
+    return _lines(base64.b64decode(status.get(key, "")))
 
 
 def _picture(handle: DomainHandle, path: str) -> str:
-    """Take a picture, if one is wanted and there is a screen; return where it is."""
-    if not path or not handle.is_active():
+    """Take a picture, if one is wanted and there is a screen; return where it is. What it shows is root's alone."""
+    if not path or not _is_on(handle):
         return ""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as file, contextlib.suppress(LibvirtFailure):
-        handle.screenshot(file)
-        return path
-    os.unlink(path)
-    return ""
+    part = f"{path}.part"
+    with world(f"screenshot {path}"), contextlib.ExitStack() as stack:
+        stack.callback(unlink, part)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(fd, "wb") as file:
+            try:
+                kind = handle.screenshot(file)
+            except LibvirtFailure:
+                return ""
+        whole = path + _ENDINGS.get(kind, ".ppm")
+        os.replace(part, whole)
+        return whole

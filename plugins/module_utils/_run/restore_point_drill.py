@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.drill import passed_since
 from ansible_collections.virt.backup.plugins.module_utils._model.drill import CheckOutcome, DrillRecord
+from ansible_collections.virt.backup.plugins.module_utils._model.duration import parse_duration
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
@@ -35,25 +36,27 @@ class DrillNote:
     checks: tuple[CheckOutcome, ...] = ()
 
 
-def drill_of(point: PointRequest, max_age: int, note: DrillNote | None, *, check: bool) -> Outcome:
-    """Record ``note``, or tell whether a drill is due: none of this domain passed within ``max_age`` seconds.
+def drill_of(point: PointRequest, max_age: str, note: DrillNote | None, *, check: bool) -> Outcome:
+    """Record ``note``, or tell whether a drill is due: none of this domain passed within ``max_age``, such as ``30d``.
 
     :raises InputError: there is no such restore point, or no such age.
     """
-    if max_age < 0:
-        raise InputError("max_age", max_age, "is negative", "give seconds, or 0 for a drill in any case")
+    if parse_duration(max_age) is None:
+        remedy = "give one such as 30d or 12h, or 0 for a drill in any case"
+        raise InputError("max_age", max_age, "is no length of time", remedy)
     found = find_point(point)
     with world(f"repository {found.repository.path}"):
         return _question(found, max_age) if note is None else _record(found, note, check=check)
 
 
-def _question(found: FoundPoint, max_age: int) -> Outcome:
+def _question(found: FoundPoint, max_age: str) -> Outcome:
+    seconds = parse_duration(max_age) or 0
     drills = [(point.id, record) for point in found.catalog.points for record in [read_drilled(point.path)] if record]
-    last = passed_since(drills, max_age, utc_now())
+    last = passed_since(drills, seconds, utc_now())
     if last:
-        reason = f"a drill of {last[0]} passed at {show_moment(last[1].when)}, which is within {max_age} seconds"
-    elif max_age:
-        reason = f"no drill of this domain passed within {max_age} seconds"
+        reason = f"a drill of {last[0]} passed at {show_moment(last[1].when)}, which is within {max_age}"
+    elif seconds:
+        reason = f"no drill of this domain passed within {max_age}"
     else:
         reason = "no maximum age is set, so every run is a drill"
     result: dict[str, t.Any] = {

@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.virt.backup.plugins.module_utils._model.definition import Rewritten
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_clean import clean
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_copy import make_copy, renew_generation
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition_isolated import isolate
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_places import (
     drop_foreign_labels,
     map_cards,
@@ -43,6 +44,8 @@ def rewrite(xml: str, wanted: Rewrite, rename: Callable[[str], str]) -> Rewritte
     if wanted.copy is not None:
         make_copy(root, wanted.copy, rename, notes, warnings)
     map_cards(root, wanted, notes)
+    if wanted.isolated:
+        isolate(root, [disk.name for disk in wanted.disks], wanted.network, notes)
     set_machine(root, wanted)
     if wanted.secmodels is not None:
         drop_foreign_labels(root, wanted.secmodels, notes)

@@ -29,11 +29,15 @@ _TAG = f"{{{NAMESPACE}}}restored"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """The mark. ``definition`` is empty until libvirt was asked what it had made of the XML."""
+    """The mark. ``definition`` is empty until libvirt was asked what it had made of the XML.
+
+    ``isolated`` is a copy for a drill: nobody but the drill knows of it, and its memory counts for the limit of all.
+    """
 
     restore_point: str
     wanted: str
     definition: str = ""
+    isolated: bool = False
 
 
 def read_record(xml: str) -> Record | None:
@@ -41,7 +45,8 @@ def read_record(xml: str) -> Record | None:
     node = parse(xml).find(f"metadata/{_TAG}")
     if node is None:
         return None
-    return Record(node.get("restore_point", ""), node.get("wanted", ""), node.get("definition", ""))
+    texts = (node.get("restore_point", ""), node.get("wanted", ""), node.get("definition", ""))
+    return Record(*texts, isolated=node.get("isolated") == "yes")
 
 
 def _element(record: Record) -> Element:
@@ -50,6 +55,8 @@ def _element(record: Record) -> Element:
         node.set(name, value)
     if record.definition:
         node.set("definition", record.definition)
+    if record.isolated:
+        node.set("isolated", "yes")
     return node
 
 

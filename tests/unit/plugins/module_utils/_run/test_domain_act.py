@@ -28,6 +28,7 @@ class Host:
 
     def __init__(self, xml: str = "", fails: str = "") -> None:
         self.xml, self.fails, self.running, self.saved, self.uuid = xml, fails, False, False, UUID
+        self.persistent = True
         self.calls: list[str] = []
 
     def _call(self, name: str) -> None:
@@ -59,6 +60,9 @@ class Host:
     def undefine(self, *, keep_tpm: bool) -> None:
         self._call(f"undefine {keep_tpm}")
         self.xml = ""
+
+    def is_persistent(self) -> bool:
+        return self.persistent
 
     def keeps_tpm(self) -> bool:
         return True

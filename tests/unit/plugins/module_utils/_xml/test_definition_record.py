@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from xml.etree import ElementTree
 
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import (
@@ -22,7 +23,7 @@ RECORD = Record("20261123T021500Z-7f3a", "sha256:1", "sha256:2")
 
 
 def test_it_is_read_as_it_was_written() -> None:
-    for record in (RECORD, Record("", "sha256:1")):
+    for record in (RECORD, Record("", "sha256:1"), dataclasses.replace(RECORD, isolated=True)):
         for top in ("", FOREIGN):
             marked = with_record(domain(top=top), record)
             assert read_record(marked) == record
