@@ -6,20 +6,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import typing as t
+from xml.etree import ElementTree
 
 import pytest
 from integration import virt_kit as kit
 from integration.playbook import EVERYWHERE, SETTINGS
 from integration.protection import Protection
+from lab.disks import MIB, Disk
+from lab.domains import IMAGES, LabDomain
 from lab.guest import Guest
-from lab.tools import file_hash, virsh, virsh_names
+from lab.tools import call, file_hash, virsh, virsh_names
+from lab.wait import until
 
 PLAY = """\
 - hosts: all
@@ -43,6 +50,14 @@ def shell(name: str, script: str, **wanted: t.Any) -> kit.Result:
     return {"name": name, "command": ["/bin/sh", "-c", script], **wanted}
 
 
+# What a copy must not have, and a screen for its picture.
+TIES = (
+    "<interface type='user'><mac address='52:54:00:00:00:99'/></interface>"
+    "<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem>"
+    "<video><model type='vga'/></video>"
+)
+
+
 class Story:
     """A guest with a restore point, and plays of the role."""
 
@@ -50,12 +65,14 @@ class Story:
         guest.make_filesystem("vda", "/data")
         guest.sh("echo precious > /data/b; sync")
         virsh("suspend", guest.name)
-        self.guest, self.folder = guest, folder
+        self.guest, self.folder, self.copy = guest, folder, f"{guest.name}-drill-{guest.uuid[:8]}"
         self.protection = Protection(guest, folder / "repository")
         self.point = self.protection.backup()
+        self.before = self.stored()
+        self.definition = virsh("dumpxml", guest.name)
 
-    def play(self, *options: str, **variables: t.Any) -> tuple[bool, str, kit.Result]:
-        """Run the role; return whether it succeeded, the output, and the result."""
+    def command(self, *options: str, **variables: t.Any) -> tuple[list[str], dict[str, str]]:
+        """Return command and environment of a play of the role."""
         playbook, inventory = self.folder / "play.yml", self.folder / "inventory.json"
         playbook.write_text(PLAY, encoding="utf-8")
         given = {
@@ -69,48 +86,75 @@ class Story:
         inventory.write_text(json.dumps({"all": hosts}), encoding="utf-8")
         program = pathlib.Path(sys.executable).with_name("ansible-playbook")
         environment = {**os.environ, **SETTINGS, "HOME": str(self.folder)}
-        argv = [str(program), "-i", str(inventory), str(playbook), *options]
+        return [str(program), "-i", str(inventory), str(playbook), *options], environment
+
+    def play(self, *options: str, **variables: t.Any) -> tuple[bool, str, kit.Result]:
+        """Run the role; return whether it succeeded, the output, and the result."""
+        argv, environment = self.command(*options, **variables)
         done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=400, env=environment)
         result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
         return done.returncode == 0, done.stdout + done.stderr, result
 
+    def kill_a_drill(self, **variables: t.Any) -> None:
+        """Begin a drill that waits for ever, and kill all of it with -9 when its copy runs."""
+        argv, environment = self.command(**variables, verify_agent=False, verify_console="never said by any guest")
+        nowhere = subprocess.DEVNULL
+        with subprocess.Popen(argv, stdout=nowhere, stderr=nowhere, env=environment, start_new_session=True) as playing:
+            try:
+                until(f"{self.copy} runs", self._copy_runs, 120, step=0.1)
+            finally:
+                os.killpg(playing.pid, signal.SIGKILL)
+
+    def _copy_runs(self) -> bool:
+        return self.copy in virsh_names("list", "--name", "--state-running")
+
     def stored(self) -> dict[str, tuple[str, int]]:
-        """Return every file of the restore point but the record of drills, with its hash and time."""
-        files = [path for path in self.point.path.iterdir() if path.name != "drilled.json"]
+        """Return every file of the restore point but the records about it, with its hash and time."""
+        files = [path for path in self.point.path.iterdir() if path.name not in ("drilled.json", "verified.json")]
         return {path.name: (file_hash(path), path.stat().st_mtime_ns) for path in files}
 
     def drilled(self) -> t.Any:
         """Return what restore_point_info says of the last drill."""
         return self.protection.look()["latest"]["drilled"]
 
-    def nothing_left(self) -> bool:
-        """Whether no copy, overlay or server is there."""
+    def check_left(self) -> None:
+        """Insist that no copy, overlay or server is there, and all else is as it was."""
         assert virsh_names("list", "--all", "--name") == [self.guest.name]
         assert list(self.folder.glob("*.overlay")) == []
         assert list(pathlib.Path("/run/virt-backup").iterdir()) == []
-        return True
+        assert self.stored() == self.before
+        assert virsh("dumpxml", self.guest.name) == self.definition
 
 
-@pytest.fixture
-def story(guest: Guest, workdir: pathlib.Path) -> Story:
-    return Story(guest, workdir)
+@pytest.fixture(scope="module")
+def story() -> t.Iterator[Story]:
+    folder = IMAGES / "work-role-verify"
+    folder.mkdir()
+    folder.chmod(0o777)
+    try:
+        with Guest("web", Disk("vda", size=256 * MIB), devices=TIES) as guest:
+            guest.define()
+            guest.start()
+            guest.wait_for_agent()
+            yield Story(guest, folder)
+    finally:
+        shutil.rmtree(folder)
 
 
-def test_a_copy_boots_answers_and_is_gone_and_the_next_run_has_nothing_to_do(story: Story) -> None:
-    before = story.stored()
+def test_after_a_drill_that_was_killed_the_next_clears_it_boots_asks_and_leaves_nothing(story: Story) -> None:
+    story.kill_a_drill()
+    assert story.copy in virsh_names("list", "--name")
+    assert len(list(story.folder.glob("*.overlay"))) == 1
+    assert story.drilled() is None
+
     tasks = story.folder / "own.yml"
-    tasks.write_text(
-        '- ansible.builtin.command: virsh domiflist "{{ verify_copy }}"\n'
-        "  register: cards\n"
-        "  changed_when: false\n"
-        "- ansible.builtin.assert:\n"
-        "    that: cards.stdout_lines | length <= 3\n",
-        encoding="utf-8",
-    )
+    look = f"virsh dumpxml {{{{ verify_copy }}}} >{story.folder}/copy.xml; virsh dominfo {{{{ verify_copy }}}}"
+    tasks.write_text(f'- ansible.builtin.shell: "{look} >{story.folder}/copy.txt"\n', encoding="utf-8")
     wish = {
         "verify_checks": [shell("the file is there", MOUNT, stdout="^precious$")],
         "verify_tasks": str(tasks),
         "verify_max_age": "1h",
+        "verify_screenshot_dir": str(story.folder),
     }
     passed, output, result = story.play("--check", **wish)
     assert passed, output
@@ -119,50 +163,147 @@ def test_a_copy_boots_answers_and_is_gone_and_the_next_run_has_nothing_to_do(sto
     passed, output, result = story.play(**wish)
     assert passed, output
     assert (result["passed"], result["restore_point"]) == (True, story.point.id)
-    assert 0 < result["seconds"] < 180
     assert re.search(r"it lived after \d+\.\d seconds", result["reason"])
     record = story.drilled()
     assert (record["passed"], record["problem"]) == (True, "")
     assert record["checks"] == [{"name": "the file is there", "passed": True, "reason": ""}]
-    assert record["milliseconds"] == round(result["seconds"] * 1000)
-    assert story.nothing_left()
-    assert story.stored() == before
+    assert record["milliseconds"] == round(result["seconds"] * 1000) > 0
+    picture = pathlib.Path(result["screenshot"])
+    assert (picture.stem, picture.read_bytes()[:2]) == (story.copy, {".png": b"\x89P", ".ppm": b"P6"}[picture.suffix])
+    _check_copy(story)
+    story.check_left()
     assert kit.run("restore_point_verify", repository=str(story.protection.repository), domain_uuid=story.guest.uuid)
 
     passed, output, result = story.play(**wish)
     assert passed, output
     assert re.search(r"changed=0 ", output)
-    assert not result["due"]
+    assert (result["due"], result["passed"]) == (False, True)
     assert f"a drill of {story.point.id} passed" in result["reason"]
+
+
+def _check_copy(story: Story) -> None:
+    """Look at what the copy was: transient, reading the backup over NBD, and reaching nothing else."""
+    assert re.search(r"^Persistent: +no$", (story.folder / "copy.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    copy = ElementTree.parse(story.folder / "copy.xml").getroot()
+    assert [copy.findall(f"devices/{tag}") for tag in ("interface", "filesystem")] == [[], []]
+    assert [disk.find("source").get("file") for disk in copy.iterfind("devices/disk")] == [  # type: ignore[union-attr]
+        str(story.folder / f"{story.copy}-vda.overlay")
+    ]
+    assert [source.get("protocol") for source in copy.iterfind("devices/disk/backingStore/source")] == ["nbd"]
+    assert str(story.protection.repository) not in ElementTree.tostring(copy, encoding="unicode")
+    live = ElementTree.fromstring(story.definition)
+    assert {node.text for node in copy.iterfind("uuid")}.isdisjoint({node.text for node in live.iterfind("uuid")})
 
 
 def test_a_check_that_fails_fails_the_play_and_says_which(story: Story) -> None:
     checks = [
         shell("the disk is there", "test -b /dev/vda"),
         shell("the other is", "test -b /dev/vdz && exit 0; exit 3"),
+        shell("it never ends", "sleep 1000"),
+        {"name": "there is such a program", "command": ["/bin/nothing"]},
     ]
-    passed, output, result = story.play(verify_checks=checks)
+    passed, output, result = story.play(verify_checks=checks, verify_check_timeout=2)
     assert not passed
     sentence = (
         f"The drill of {story.guest.name} from restore point {story.point.id} failed: the other is: it returned 3"
     )
     assert sentence in output
-    assert [check["passed"] for check in result["checks"]] == [True, False]
+    assert [check["passed"] for check in result["checks"]] == [True, False, False, False]
     record = story.drilled()
     assert not record["passed"]
-    assert "the other is: it returned 3 instead of 0" in record["problem"]
-    assert story.nothing_left()
+    assert (
+        "the other is: it returned 3 instead of 0; it never ends: it did not end within 2 seconds" in record["problem"]
+    )
+    story.check_left()
     question = {"repository": str(story.protection.repository), "domain_uuid": story.guest.uuid, "max_age": "30d"}
     assert kit.run("restore_point_drill", **question)["due"]
 
 
-def test_a_line_of_the_console_is_a_sign_of_life_and_its_absence_none(story: Story) -> None:
-    wish = {"verify_agent": False, "verify_console": "never said by any guest", "verify_timeout": 5}
-    passed, output, result = story.play(**wish)
+def test_a_task_of_the_owner_that_fails_fails_the_play_and_is_named(story: Story) -> None:
+    tasks = story.folder / "own.yml"
+    tasks.write_text("- name: Ask the owner\n  ansible.builtin.fail:\n    msg: not well\n", encoding="utf-8")
+    passed, output, result = story.play(verify_tasks=str(tasks), verify_console=".")
+    print("CONSOLE", repr(result["console"]))
     assert not passed
-    assert "no line of the console matched 'never said by any guest' within 5 seconds" in output
-    assert not result["passed"]
-    assert story.nothing_left()
+    assert f"from restore point {story.point.id} failed: Ask the owner: not well" in output
+    record = story.drilled()
+    assert (record["passed"], record["problem"]) == (False, "Ask the owner: not well")
+    assert record["milliseconds"] > 0
+    story.check_left()
+
+
+def test_a_machine_that_never_says_anything(story: Story) -> None:
+    quiet = LabDomain("quiet", devices="<serial type='null'/>")
+    with quiet:
+        quiet.define()
+        quiet.start()
+        result = kit.run("virt_drill", domain="quiet", timeout=1)
+        assert (result["alive"], result["passed"], quiet.state) == (False, False, "running")
+        assert result["problem"] == "its agent did not answer within 1 seconds"
+        problem = kit.run("virt_drill", domain="quiet", agent=False, console="login:", timeout=60)["problem"]
+        assert problem.startswith("Reading the serial console of domain 'quiet' failed")
+        quiet.destroy()
+        assert "'quiet' is off; a drill needs it started" in kit.refusal("virt_drill", domain="quiet")
+    story.check_left()
+
+
+def test_no_more_memory_than_the_limit_and_no_network_but_one_for_drills(story: Story) -> None:
+    """The copies are started by the module, paused, each on an empty overlay; the guest has 160 MiB."""
+    restore = {
+        "restore_point": str(story.point.path),
+        "isolated": True,
+        "transient": True,
+        "state": "paused",
+        "memory_limit": "200M",
+        "missing_devices": "remove",
+    }
+
+    def started(name: str, **options: t.Any) -> kit.Result:
+        image = story.folder / f"{name}.qcow2"
+        call("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+        disks = [{"name": "vda", "source": str(image)}]
+        return {**restore, "as": name, "disks": disks, **options}
+
+    one, two = started("one"), started("two")
+    assert "its 160.0 MiB of memory are more than the limit of 100.0 MiB for all drills" in kit.refusal(
+        "virt_restore", **{**one, "memory_limit": "100M"}
+    )
+    assert kit.run("virt_restore", **one)["waited_seconds"] < 60
+    assert "one had 160.0 MiB" in kit.refusal("virt_restore", **two)
+    pid, reading = kit.start_child(kit.work_of("virt_restore", **two, memory_wait=120))
+    with open(reading, encoding="utf-8") as printed:
+        assert kit.run("virt_restore", **{"restore_point": restore["restore_point"], "as": "one", "state": "absent"})[
+            "changed"
+        ]
+        assert kit.result_in(printed.read())["domain"]["state"] == "paused"
+    os.waitpid(pid, 0)
+    assert virsh_names("list", "--all", "--name") == [story.guest.name, "two"]
+    virsh("destroy", "two")
+    story.check_left()
+    with network("drills", "<forward mode='open'/>"):
+        sentence = kit.refusal("virt_restore", **one, network="drills")
+        assert "network drills leads out of the host (forward mode open)" in sentence
+    with network("drills", ""):
+        card = "<interface type='network'><source network='drills'/></interface>"
+        with LabDomain("neighbour", devices=card) as neighbour:
+            neighbour.define()
+            sentence = kit.refusal("virt_restore", **one, network="drills")
+            assert "network drills is that of domain 'neighbour' too" in sentence
+        planned = kit.run("virt_restore", check=True, **{**one, "state": "running"}, network="drills")
+        assert '<source network="drills"/>' in planned["xml"]
+
+
+@contextlib.contextmanager
+def network(name: str, inner: str) -> t.Iterator[None]:
+    """Give libvirt a network."""
+    path = pathlib.Path(f"/tmp/{name}.xml")
+    path.write_text(f"<network><name>{name}</name>{inner}<bridge name='vbr-{name}'/></network>", encoding="ascii")
+    virsh("net-define", path)
+    try:
+        yield
+    finally:
+        virsh("net-undefine", name)
+        path.unlink()
 
 
 BAD: tuple[tuple[kit.Result, str], ...] = (
@@ -172,9 +313,22 @@ BAD: tuple[tuple[kit.Result, str], ...] = (
     ({"timeout": 0}, "timeout: 0 is no time"),
     ({"check_timeout": -1}, "check_timeout: -1 is no time"),
     ({"screenshot": "x.png"}, "is not an absolute path"),
+    ({"screenshot": "/nowhere/x"}, "is in no directory that exists"),
     ({"checks": [{"name": "x", "command": []}]}, "checks[0].command: [] is empty"),
     ({"checks": [{"name": " ", "command": ["/bin/true"]}]}, "checks[0].name"),
     ({"checks": [shell("x", "true", stdout="[")]}, "checks[0].stdout: '[' is no regular expression"),
+)
+
+
+COPY = {"as": "copy", "isolated": True}
+BAD_COPIES: tuple[tuple[kit.Result, str], ...] = (
+    ({"state": "absent"}, "an original is never removed"),
+    ({"isolated": True}, "isolated: True is for a copy"),
+    ({"transient": True}, "transient: True is for a copy"),
+    ({**COPY, "transient": True}, "is nothing for a domain that is off"),
+    ({"as": "copy", "memory_limit": "1G"}, "counts isolated copies only"),
+    ({**COPY, "memory_limit": "much"}, "memory_limit: 'much' is no size"),
+    ({**COPY, "memory_wait": -1}, "memory_wait: -1 is negative"),
 )
 
 
@@ -183,7 +337,9 @@ def test_bad_input_is_one_sentence(story: Story) -> None:
         assert words in kit.refusal("virt_drill", domain=story.guest.name, **options), options
     place = {"repository": str(story.protection.repository), "domain_uuid": story.guest.uuid}
     assert "max_age: '-1' is no length of time" in kit.refusal("restore_point_drill", **place, max_age="-1")
-    point = {"restore_point": str(story.point.path), "state": "absent"}
-    assert "an original is never removed" in kit.refusal("virt_restore", **point)
-    gone = kit.run("virt_restore", **point, **{"as": "nobody"})
+    point = {"restore_point": str(story.point.path)}
+    for options, words in BAD_COPIES:
+        assert words in kit.refusal("virt_restore", **point, **options), options
+    gone = kit.run("virt_restore", **point, **{"as": "nobody", "state": "absent"})
     assert (gone["changed"], gone["reason"]) == (False, "no 'nobody' is there")
+    story.check_left()

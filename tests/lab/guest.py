@@ -30,10 +30,12 @@ CONSOLE = "<serial type='pty'/><console type='pty'/>"
 class Guest(LabDomain):
     """A domain with a guest system in it. Its disks are what the caller gives; the system is in memory only."""
 
-    def __init__(self, name: str, *disks: Disk, memory: int = 160, folder: pathlib.Path | None = None) -> None:
+    def __init__(
+        self, name: str, *disks: Disk, memory: int = 160, devices: str = "", folder: pathlib.Path | None = None
+    ) -> None:
         kernel, initramfs = install()
         boot = f"<kernel>{kernel}</kernel><initrd>{initramfs}</initrd><cmdline>{COMMAND_LINE}</cmdline>"
-        super().__init__(name, *disks, memory=memory, boot=boot, devices=CHANNEL + CONSOLE, folder=folder)
+        super().__init__(name, *disks, memory=memory, boot=boot, devices=CHANNEL + CONSOLE + devices, folder=folder)
 
     def start(self, *, paused: bool = False) -> None:
         """Start it, running."""

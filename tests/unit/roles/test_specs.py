@@ -51,14 +51,16 @@ def test_task_files_stay_short(role: str) -> None:
         assert tasks <= (8 if path.name == "main.yml" else 6), f"{path} has {tasks} tasks"
 
 
-def test_the_playbook_hands_every_option_of_the_role_on() -> None:
-    find = next(play for play in load("playbooks/backup.yml") if play["name"].startswith("Find"))
+@pytest.mark.parametrize("role", ["backup", "verify"])
+def test_the_playbook_hands_every_option_of_the_role_on(role: str) -> None:
+    find = next(play for play in load(f"playbooks/{role}.yml") if play["name"].startswith("Find"))
     unit = next(task["ansible.builtin.add_host"] for task in find["tasks"] if "ansible.builtin.add_host" in task)
-    handed_on = {name for name in unit if name.startswith("backup_")}
+    handed_on = {name for name in unit if name.startswith(f"{role}_")}
     # Ansible shows what add_host was given, so a secret is not among it: the playbook takes a file, or a variable of all hosts.
-    assert handed_on == set(options("backup")) - {"backup_domain", "backup_encryption_secret"}
+    assert handed_on == set(options(role)) - {f"{role}_domain", f"{role}_encryption_secret"}
 
 
-def test_the_readme_of_the_role_lists_every_option() -> None:
-    text = (ROOT / "roles/backup/README.md").read_text(encoding="utf-8")
-    assert [name for name in options("backup") if f"`{name}`" not in text] == []
+@pytest.mark.parametrize("role", ["backup", "verify"])
+def test_the_readme_of_the_role_lists_every_option(role: str) -> None:
+    text = (ROOT / f"roles/{role}/README.md").read_text(encoding="utf-8")
+    assert [name for name in options(role) if f"`{name}`" not in text] == []
