@@ -118,6 +118,7 @@ class Hypervisor(Node):
         _directory(_in_node(spec, "/run/virt-backup"), "root", "libvirt-qemu", 0o770)
         _directory(_in_node(spec, "/var/lib/virt-backup/scratch"), "root", "libvirt-qemu", 0o770)
         _directory(_in_node(spec, "/run/sshd"), "root", "root", 0o755)
+        _directory(_in_node(spec, "/run/lock"), "root", "root", 0o755)  # where libvirtd locks a console that is read
 
     def start(self) -> None:
         """Start, and return when libvirtd has initialised all it has."""
