@@ -225,7 +225,7 @@ def test_a_check_that_fails_fails_the_play_and_says_which(story: Story) -> None:
 def test_a_task_of_the_owner_that_fails_fails_the_play_and_is_named(story: Story) -> None:
     tasks = story.folder / "own.yml"
     tasks.write_text("- name: Ask the owner\n  ansible.builtin.fail:\n    msg: not well\n", encoding="utf-8")
-    passed, output, result = story.play(verify_tasks=str(tasks))
+    passed, output, _result = story.play(verify_tasks=str(tasks))
     assert not passed
     assert f"from restore point {story.point.id} failed: Ask the owner: not well." in output
     record = story.drilled()
