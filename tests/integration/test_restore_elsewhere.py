@@ -130,10 +130,28 @@ def test_each_variant(legacy: Legacy, workdir: pathlib.Path, cell: Cell) -> None
         has_its_files(guest, point)
 
 
-def test_the_guest_lives_again_where_nothing_was_known_of_it(legacy: Legacy, workdir: pathlib.Path) -> None:
+@pytest.fixture
+def read_only(legacy: Legacy, workdir: pathlib.Path) -> t.Iterator[pathlib.Path]:
+    """Return the repository as a mount that nobody can write to."""
+    mount = workdir / "mount"
+    mount.mkdir()
+    call("mount", "--bind", legacy.repository, mount)
+    try:
+        call("mount", "-o", "remount,bind,ro", mount)
+        yield mount
+    finally:
+        call("umount", mount)
+
+
+def test_the_guest_lives_again_where_nothing_was_known_of_it(
+    legacy: Legacy, workdir: pathlib.Path, read_only: pathlib.Path
+) -> None:
     """By the roles, from the repository alone, to where its disks were; its next backup here is full, and says why."""
     point = legacy.points[-1]
-    role = Restoration(workdir, legacy.repository)
+    role = Restoration(workdir, read_only)
+    for state in ("present", "absent"):
+        served = {"repository": str(read_only), "domain_uuid": legacy.uuid, "state": state}
+        assert kit.run("restore_point_export", **served)["changed"]
     folder = pathlib.Path(legacy.places["vda"]).parent
     folder.mkdir()
     try:
