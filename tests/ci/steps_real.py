@@ -27,7 +27,9 @@ _ON_DEBIAN_13 = (
 )
 # A dozen of each kind, and others than those of the step before.
 _CHAINS_ON_DEBIAN_13 = ("VIRT_BACKUP_SEED=1000", "VIRT_BACKUP_CHAINS=12")
-_ROW = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}  vd")
+_ID = r"\d{8}T\d{6}Z-[0-9a-f]{4}"
+_ROW = re.compile(rf"{_ID}  vd")
+_WAY = re.compile(rf"(?P<way>second name|instant|drill) +{_ID} .* (?P<verified>\w+)$")
 _INVENTORY = paths.BUILD / "lab/inventory.yml"
 
 
@@ -60,11 +62,15 @@ def _found(patterns: tuple[str, ...]) -> list[str]:
 
 
 def demo(run: Commands) -> str:
-    """Run the demo as a newcomer would, and read its table."""
-    verified = [line.split()[-1] for line in run(paths.TESTS / "demo/run", limit=900).splitlines() if _ROW.match(line)]
+    """Run the demo as a newcomer would, and read its tables."""
+    lines = run(paths.TESTS / "demo/run", limit=900).splitlines()
+    verified = [line.split()[-1] for line in lines if _ROW.match(line)]
     if verified.count("yes") < run.minimum["images"] or set(verified) != {"yes"}:
         raise guard.Red(f"the demo's table says {verified}")
-    return f"{len(verified)} images verified"
+    ways = {found["way"]: found["verified"] for found in map(_WAY.match, lines) if found}
+    if ways != dict.fromkeys(run.minimum["ways"], "yes"):
+        raise guard.Red(f"the demo's ways back are {ways}")
+    return f"{len(verified)} images and {len(ways)} ways back verified"
 
 
 def molecule(run: Commands) -> str:

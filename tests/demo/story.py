@@ -4,8 +4,9 @@
 
 """The demo: a real guest is backed up three times while it works, and brought back to each of the three moments.
 
-Run by ``tests/demo/run`` inside a hypervisor of the lab. What is compared are checksums that the guest computed itself,
-at the moment of each backup and after each restore.
+Then copies of it run beside it: under a second name, at once from the backup, and for a drill. What is compared are
+checksums that the guest computed itself, at the moment of each backup and when it is back. ``tests/demo/run`` starts it
+all inside a hypervisor of the lab.
 """
 
 from __future__ import annotations
@@ -14,21 +15,14 @@ import contextlib
 import pathlib
 import subprocess
 import sys
-import time
+import typing as t
 
 from lab.disks import MIB, Disk, create_image
 from lab.guest import Guest
 
-from demo import backups, table
+from demo import backups, table, ways
+from demo.checks import Sums, same, say
 from demo.readme import DOMAIN, IMAGES, restore_lines
-
-Sums = dict[str, str]
-_BEGUN = time.monotonic()
-
-
-def say(words: str) -> None:
-    """Print a line of the story with the seconds since its begin."""
-    print(f"{time.monotonic() - _BEGUN:6.1f} s  {words}", flush=True)
 
 
 def image(target: str, name: str, size: int) -> Disk:
@@ -83,21 +77,6 @@ def restore(point: pathlib.Path) -> None:
         raise SystemExit(f"restore failed:\n{done.stdout}\n{done.stderr}")
 
 
-def verify(guest: Guest, expected: Sums) -> bool:
-    """Boot what was restored, and compare the guest's files and checksums with those of the moment."""
-    guest.wait_for_agent()
-    guest.mount("vda", "/data")
-    folders = ["/data"]
-    if any(path.startswith("/more/") for path in expected):
-        guest.mount("vdb", "/more")
-        folders.append("/more")
-    found = guest.checksums(*folders)
-    for path in sorted(found.keys() | expected.keys()):
-        if found.get(path) != expected.get(path):
-            say(f"WRONG {path}: {found.get(path)} instead of {expected.get(path)}")
-    return found == expected
-
-
 def tell(guest: Guest) -> bool:
     """Tell the story; return whether every moment came back."""
     guest.define()
@@ -111,11 +90,26 @@ def tell(guest: Guest) -> bool:
     verified = {}
     for point, sums in moments:
         restore(point)
-        verified[point.name] = verify(guest, sums)
+        guest.wait_for_agent()
+        verified[point.name] = same(guest, sums)
         say(f"{len(sums)} files, the guest's own checksums {'agree' if verified[point.name] else 'DIFFER'}")
+    beside = list(copies(moments))
     print()
     print(table.render([row for point, _sums in moments for row in backups.rows(point)], verified))
-    return all(verified.values())
+    print()
+    print(table.render_ways(beside))
+    return all([*verified.values(), *(way.verified for way in beside)])
+
+
+def copies(moments: list[tuple[pathlib.Path, Sums]]) -> t.Iterator[ways.Way]:
+    """Bring copies back beside the original, each in another way, and tell what came of each."""
+    for bring, moment in ((ways.second_name, 1), (ways.instant, 2), (ways.drill, 2)):
+        way = bring(*moments[moment])
+        say(
+            f"{way.name}: {way.machine} ran after {way.running:.1f} s and answered after {way.answering:.1f} s; "
+            f"{way.files} files, the guest's own checksums {'agree' if way.verified else 'DIFFER'}"
+        )
+        yield way
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The short table at the end of the demo."""
+"""The short tables at the end of the demo."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import re
 import typing as t
 
 from demo.backups import Row
+from demo.ways import Way
 
 _HEAD = ("restore point", "disk", "level", "reason", "bytes read", "bytes stored", "seconds", "verified")
-_NUMBERS = ("bytes read", "bytes stored", "seconds")
+_WAYS = ("way back", "restore point", "machine", "running after", "answering after", "files", "verified")
+_NUMBERS = ("bytes read", "bytes stored", "seconds", "running after", "answering after", "files")
 
 
 def _cells(row: Row, verified: bool) -> tuple[str, ...]:
@@ -27,13 +29,27 @@ def _short(reason: str) -> str:
 
 def render(rows: t.Sequence[Row], verified: t.Mapping[str, bool]) -> str:
     """Return the table as text. Bytes stored are what the image file occupies."""
-    lines = [_HEAD, *(_cells(row, verified[row.point]) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
-    return "\n".join(_line(line, widths) for line in lines)
+    return _table(_HEAD, [_cells(row, verified[row.point]) for row in rows])
 
 
-def _line(cells: t.Sequence[str], widths: t.Sequence[int]) -> str:
+def render_ways(ways: t.Sequence[Way]) -> str:
+    """Return the table of the copies as text."""
+    return _table(_WAYS, [_way(way) for way in ways])
+
+
+def _way(way: Way) -> tuple[str, ...]:
+    seconds = (f"{way.running:.1f} s", f"{way.answering:.1f} s")
+    return (way.name, way.point, way.machine, *seconds, str(way.files), "yes" if way.verified else "NO")
+
+
+def _table(head: tuple[str, ...], rows: t.Sequence[tuple[str, ...]]) -> str:
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(_line(line, widths, head) for line in lines)
+
+
+def _line(cells: t.Sequence[str], widths: t.Sequence[int], head: t.Sequence[str]) -> str:
     padded = (
-        cell.rjust(width) if name in _NUMBERS else cell.ljust(width) for cell, width, name in zip(cells, widths, _HEAD)
+        cell.rjust(width) if name in _NUMBERS else cell.ljust(width) for cell, width, name in zip(cells, widths, head)
     )
     return "  ".join(padded).rstrip()
