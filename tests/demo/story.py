@@ -105,10 +105,9 @@ def copies(moments: list[tuple[pathlib.Path, Sums]]) -> t.Iterator[ways.Way]:
     """Bring copies back beside the original, each in another way, and tell what came of each."""
     for bring, moment in ((ways.second_name, 1), (ways.instant, 2), (ways.drill, 2)):
         way = bring(*moments[moment])
-        say(
-            f"{way.name}: {way.machine} ran after {way.running:.1f} s and answered after {way.answering:.1f} s; "
-            f"{way.files} files, the guest's own checksums {'agree' if way.verified else 'DIFFER'}"
-        )
+        ran = "" if way.running is None else f"ran after {way.running:.1f} s and "
+        told = f"{way.files} files, the guest's own checksums {'agree' if way.verified else 'DIFFER'}"
+        say(f"{way.name}: {way.machine} {ran}answered after {way.answering:.1f} s; {told}")
         yield way
 
 

@@ -38,7 +38,7 @@ def render_ways(ways: t.Sequence[Way]) -> str:
 
 
 def _way(way: Way) -> tuple[str, ...]:
-    seconds = (f"{way.running:.1f} s", f"{way.answering:.1f} s")
+    seconds = ("" if way.running is None else f"{way.running:.1f} s", f"{way.answering:.1f} s")
     return (way.name, way.point, way.machine, *seconds, str(way.files), "yes" if way.verified else "NO")
 
 
