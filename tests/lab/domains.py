@@ -53,6 +53,21 @@ _TALKATIVE = ("write", "read", "discard")
 """The qemu-io commands that print a line when they are done, also a failed one."""
 
 
+def _talkative(command: str) -> bool:
+    return command.split(maxsplit=1)[0] in _TALKATIVE
+
+
+def _batches(commands: t.Iterable[str]) -> list[list[str]]:
+    """Return what goes to the monitor at once: the report of a command must be told from the next one's."""
+    batches: list[list[str]] = []
+    for command in commands:
+        if batches and not _talkative(command):
+            batches[-1].append(command)
+        else:
+            batches.append([command])
+    return batches
+
+
 def _failure(log: pathlib.Path, offset: int) -> str:
     with log.open("rb") as file:
         file.seek(offset)
@@ -200,16 +215,18 @@ class LabDomain:
         """Run qemu-io commands on a live disk; raise when one fails, which only QEMU's log says."""
         device = self._qdev(target)
         log = pathlib.Path(f"/var/log/libvirt/qemu/{self.name}.log")
-        for command in commands:
+        for together in _batches(commands):
             before = log.stat().st_size
-            answer = hmp(self.name, f'qemu-io -d {device} "{command}"')
-            if command.split()[0] in _TALKATIVE:
-                until(f"qemu-io reports on {command!r}", lambda: log.stat().st_size > before, 10)  # noqa: B023
+            answer = hmp(self.name, *(f'qemu-io -d {device} "{command}"' for command in together))
+            if _talkative(together[0]):
+                until(f"qemu-io reports on {together[0]!r}", lambda: log.stat().st_size > before, 10)  # noqa: B023
                 answer += _failure(log, before)
             if answer:
-                raise LabError(f"{self.name} {target}: qemu-io {command}: {answer}")
+                raise LabError(f"{self.name} {target}: qemu-io {'; '.join(together)}: {answer}")
 
     def _alias(self, target: str) -> str:
+        if self.disks[target].disk.effective_bus == "virtio":  # libvirt numbers them by the letter of their target
+            return f"virtio-disk{ord(target[-1]) - ord('a')}"
         element = self.disk_element(target)
         alias = None if element is None else element.find("alias")
         if alias is None:

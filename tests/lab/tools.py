@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import shlex
 import subprocess
 import tempfile
 import typing as t
@@ -37,9 +38,10 @@ def virsh_names(*arguments: str) -> list[str]:
     return virsh(*arguments).split()
 
 
-def hmp(domain: str, command: str) -> str:
-    """Give a command to the human monitor of a domain's QEMU and return its answer, stripped."""
-    return virsh("qemu-monitor-command", domain, "--hmp", command).strip()
+def hmp(domain: str, *commands: str) -> str:
+    """Give commands to the human monitor of a domain's QEMU, by one virsh, and return the answers, stripped."""
+    words = (["qemu-monitor-command", domain, "--hmp", command] for command in commands)
+    return virsh("; ".join(map(shlex.join, words))).strip()
 
 
 def image_info(path: pathlib.Path | str) -> dict[str, t.Any]:
