@@ -139,11 +139,11 @@ options:
     default: []
   max_age:
     description:
-      - With O(state=staged), do nothing when the newest restore point is at most this many seconds old and
-        holds every disk of O(disks) as it is now. V(0) means that a backup is always due, as does
+      - With O(state=staged), do nothing when the newest restore point is at most this old and holds every disk of
+        O(disks) as it is now, in seconds or as V(20h), V(7d). V(0) means that a backup is always due, as does
         O(full=true).
-    type: int
-    default: 0
+    type: str
+    default: "0"
   lease:
     description:
       - With O(state=staged), how many seconds the lock lasts without a sign of life. Each step of the run
@@ -256,7 +256,7 @@ EXAMPLES = r"""
     state: staged
     disks: "{{ info.disks | selectattr('by_default') }}"
     checkpoints: "{{ info.checkpoints }}"
-    max_age: 86400
+    max_age: 20h
     full_every_days: 30
     run: "{{ inventory_hostname }}"
     encryption:
@@ -543,7 +543,7 @@ SPEC: dict[str, dict[str, t.Any]] = {
     "full_every_increments": {"type": "int", "default": 0},
     "encryption": {"type": "dict", "options": _ENCRYPTION},
     "mismatches": {"type": "list", "elements": "dict", "default": []},
-    "max_age": {"type": "int", "default": 0},
+    "max_age": {"type": "str", "default": "0"},
     "lease": {"type": "int", "default": 3600},
     "run": {"type": "str", "default": ""},
     "socket": {"type": "path"},

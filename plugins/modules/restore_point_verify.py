@@ -71,10 +71,10 @@ options:
     default: false
   max_age:
     description:
-      - What was found good within so many seconds, by a verification at least as deep as this one, is not verified
-        again. V(0) verifies everything.
-    type: int
-    default: 0
+      - What was found good within this time, in seconds or as V(12h), V(30d), by a verification at least as deep as
+        this one, is not verified again. V(0) verifies everything.
+    type: str
+    default: "0"
   encryption:
     description:
       - The secret of encrypted images. Without it, only their stored bytes and what they build on are verified.
@@ -104,7 +104,7 @@ EXAMPLES = r"""
   virt.backup.restore_point_verify:
     repository: /srv/backup/vms
     domain_name: web
-    max_age: 2592000
+    max_age: 30d
 
 - name: Prove that last night's restore point would give back the disks of that moment
   virt.backup.restore_point_verify:
@@ -259,7 +259,7 @@ def main() -> t.NoReturn:
             "domain_name": {"type": "str"},
             "id": {"type": "str", "default": ""},
             "content": {"type": "bool", "default": False},
-            "max_age": {"type": "int", "default": 0},
+            "max_age": {"type": "str", "default": "0"},
             "encryption": {"type": "dict", "options": encryption},
         },
         mutually_exclusive=[("domain_uuid", "domain_name")],

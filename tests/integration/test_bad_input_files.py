@@ -158,7 +158,7 @@ RESTORE_POINT = [
     Case("disk twice", {"disks": [IDENTITY, IDENTITY]}, "disks", "vda", "name each disk once"),
     Case("disk without a size", {"disks": [{**IDENTITY, "virtual_size": "big"}]}, "disks", "big", "pass on"),
     Case("lease", {"lease": 0}, "lease", "0", "3600 suits most"),
-    Case("max_age", {"max_age": -1}, "max_age", "-1", "give seconds"),
+    Case("max_age", {"max_age": -1}, "max_age", "'-1'", "as in 30d"),
     Case("days", {"full_every_days": -1}, "full_every_days", "-1", "give 0 for never"),
     Case("id without a token", {"id": "20261123T021500Z-7f3a"}, "id", "20261123T021500Z-7f3a", "give both"),
     Case("id", {"id": "../../etc", "token": "a"}, "id", "../../etc", "; "),

@@ -100,7 +100,7 @@ def test_full_then_mixed_then_again(domains: Domains, workdir: pathlib.Path) -> 
     assert domain.checkpoints() == ["foreign", checkpoint(second)]
 
     before = story.state()
-    young = story.run(backup_max_age=3600)
+    young = story.run(backup_max_age="1h")
     assert (young.changed, young.result["protected"], young.result["changed"]) == (0, True, False)
     assert young.result["restore_point"] == second.result["restore_point"]
     assert story.state() == before

@@ -339,7 +339,7 @@ def test_bad_input_is_one_sentence(story: Story) -> None:
     for options, words in BAD:
         assert words in kit.refusal("virt_drill", domain=story.guest.name, **options), options
     place = {"repository": str(story.protection.repository), "domain_uuid": story.guest.uuid}
-    assert "max_age: '-1' is no length of time" in kit.refusal("restore_point_drill", **place, max_age="-1")
+    assert "max_age: '-1' is no duration" in kit.refusal("restore_point_drill", **place, max_age="-1")
     point = {"restore_point": str(story.point.path)}
     for options, words in BAD_COPIES:
         assert words in kit.refusal("virt_restore", **point, **options), options

@@ -12,9 +12,8 @@ import dataclasses
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._decide.drill import passed_since
+from ansible_collections.virt.backup.plugins.module_utils._decide.duration import seconds_of
 from ansible_collections.virt.backup.plugins.module_utils._model.drill import CheckOutcome, DrillRecord
-from ansible_collections.virt.backup.plugins.module_utils._model.duration import parse_duration
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import utc_now, world
 from ansible_collections.virt.backup.plugins.module_utils._run.stored_disks import FoundPoint, PointRequest, find_point
@@ -41,16 +40,14 @@ def drill_of(point: PointRequest, max_age: str, note: DrillNote | None, *, check
 
     :raises InputError: there is no such restore point, or no such age.
     """
-    if parse_duration(max_age) is None:
-        remedy = "give one such as 30d or 12h, or 0 for a drill in any case"
-        raise InputError("max_age", max_age, "is no length of time", remedy)
+    seconds_of("max_age", max_age)
     found = find_point(point)
     with world(f"repository {found.repository.path}"):
         return _question(found, max_age) if note is None else _record(found, note, check=check)
 
 
 def _question(found: FoundPoint, max_age: str) -> Outcome:
-    seconds = parse_duration(max_age) or 0
+    seconds = seconds_of("max_age", max_age)
     drills = [(point.id, record) for point in found.catalog.points for record in [read_drilled(point.path)] if record]
     last = passed_since(drills, seconds, utc_now())
     if last:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.duration import seconds_of
 from ansible_collections.virt.backup.plugins.module_utils._model.encryption import LUKS, NONE
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.restore_point import Consistency
@@ -48,6 +49,7 @@ _USED = {
 # Defaults that are no choice of the caller's; Ansible fills in those of suboptions as well.
 _UNSET: Params = {
     "lease": 3600,
+    "max_age": "0",
     "consistency": {"frozen": False, "freeze_seconds": 0.0, "paused": False},
 }
 
@@ -85,7 +87,7 @@ def _staged(params: Params) -> StagedRequest:
             full_every_increments=params["full_every_increments"],
             encryption=LUKS if params["encryption"] else NONE,
         ),
-        max_age=params["max_age"],
+        max_age=seconds_of("max_age", params["max_age"]),
         lease=params["lease"],
         run=params["run"],
         socket=params["socket"] or "",

@@ -110,8 +110,6 @@ def _checked(request: StagedRequest) -> StagedRequest:
         raise InputError("disks", [], "is empty", "list at least one disk that can be backed up")
     if not 1 <= request.lease <= lock.LONGEST_LEASE:
         raise InputError("lease", request.lease, "is not between a second and 30 days", "3600 suits most")
-    if request.max_age < 0:
-        raise InputError("max_age", request.max_age, "is negative", "give seconds, or 0 for always")
     for name in ("socket", "status_file"):
         if getattr(request, name):
             checked_path(name, getattr(request, name))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.virt.backup.plugins.module_utils._decide.duration import seconds_of
 from ansible_collections.virt.backup.plugins.module_utils._decide.verification import is_fresh, lineage, needed
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
@@ -48,14 +49,14 @@ LATEST = "latest"
 
 @dataclasses.dataclass(frozen=True)
 class VerifyRequest:
-    """What to verify. ``id`` is empty for all restore points of the domain; ``max_age`` in seconds, 0 means never."""
+    """What to verify. ``id`` is empty for all restore points of the domain; a ``max_age`` of 0 is never."""
 
     repository: str
     domain_uuid: str = ""
     domain_name: str = ""
     id: str = ""
     content: bool = False
-    max_age: int = 0
+    max_age: str = "0"
     encryption: EncryptionRequest | None = None
 
 
@@ -76,17 +77,16 @@ def verify(request: VerifyRequest, *, check: bool) -> Outcome:
     :raises StateError: something is damaged, or could not be verified; everything was recorded before.
     """
     encryption = read_encryption(request.encryption)
-    if request.max_age < 0:
-        raise InputError("max_age", request.max_age, "is negative", "give seconds, or 0 to verify in any case")
     if request.id not in ("", LATEST):
         checked_id("id", request.id)
     wanted_uuid = checked_uuid("domain_uuid", request.domain_uuid) if request.domain_uuid else ""
+    max_age = seconds_of("max_age", request.max_age)
     repository = open_repository(checked_path("repository", request.repository))
     with world(f"repository {repository.path}"):
         uuid = wanted_uuid or uuid_of(repository, request.domain_name)
         catalog = read_catalog(repository, uuid)
         wanted = _wanted(catalog, request)
-        due = _due(catalog, wanted, request)
+        due = _due(catalog, wanted, request, max_age)
         if check:
             return Outcome(bool(due), {"domain_uuid": uuid, "verified": sorted(due)})
         job = _Job(repository.domain(uuid), catalog, encryption, due)
@@ -109,7 +109,7 @@ def _wanted(catalog: Catalog, request: VerifyRequest) -> list[str]:
     return [identifier]
 
 
-def _due(catalog: Catalog, wanted: list[str], request: VerifyRequest) -> dict[str, Depth]:
+def _due(catalog: Catalog, wanted: list[str], request: VerifyRequest, max_age: int) -> dict[str, Depth]:
     """Return how deep to look at what has not been looked at so lately; what an image builds on belongs to it."""
     now, due = utc_now(), {}
     for identifier in needed(catalog, wanted):
@@ -117,7 +117,7 @@ def _due(catalog: Catalog, wanted: list[str], request: VerifyRequest) -> dict[st
         depth = Depth.CONTENT if request.content and identifier in wanted else Depth.FILES
         record = read_verified(point.path)
         secret = request.encryption is not None
-        if point.faults or not is_fresh(record, depth, request.max_age, now, secret=secret):
+        if point.faults or not is_fresh(record, depth, max_age, now, secret=secret):
             due[identifier] = depth
     unreadable = {entry.id for entry in catalog.unreadable}
     return {**due, **{identifier: Depth.FILES for identifier in wanted if identifier in unreadable}}

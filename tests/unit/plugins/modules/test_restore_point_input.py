@@ -99,7 +99,7 @@ STAGED: dict[str, tuple[dict[str, t.Any], str]] = {
     "unknown id": ({"id": "20261123T021500Z-7f3a", "token": "f"}, "has no staging directory in this repository"),
     "lease of nothing": ({"lease": 0}, "lease: 0 is not between a second and 30 days"),
     "lease of years": ({"lease": 10**9}, "is not between a second and 30 days"),
-    "negative age": ({"max_age": -1}, "max_age: -1 is negative"),
+    "negative age": ({"max_age": -1}, "max_age: -1 is no duration"),
     "negative days": ({"full_every_days": -1}, "full_every_days: -1 is negative"),
     "negative increments": ({"full_every_increments": -5}, "full_every_increments: -5 is negative"),
     "relative socket": ({"socket": "x.sock"}, "socket: 'x.sock' is a relative path"),
