@@ -300,6 +300,16 @@ class DomainHandle:
         with _translated(f"Starting domain '{self.name}'"):
             self._domain.createWithFlags(flags)
 
+    def start_as(self, xml: str, *, paused: bool) -> None:
+        """Start the domain as ``xml`` says; the next start is as its definition says again. No saved state is resumed.
+
+        libvirt keeps the definition beside what runs (virDomainCreateXML, of a domain that it has a definition of).
+        """
+        with _translated(f"Starting domain '{self.name}'"):
+            self._domain.connect().createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+        if self.has_saved_state():
+            self.drop_saved_state()
+
     def resume(self) -> None:
         """Let a paused domain go on."""
         with _translated(f"Resuming domain '{self.name}'"):

@@ -128,6 +128,12 @@ options:
         type: str
         choices: [qcow2, raw]
         default: qcow2
+      moves_to:
+        description:
+          - Where M(virt.backup.virt_disk_copy) is going to move the disk while the domain runs. There, too, the domain
+            is unchanged.
+        type: str
+        default: ""
   missing_disks:
     description:
       - What happens with a disk that is neither in O(disks) nor where the definition has it. V(remove) leaves it out of
@@ -212,9 +218,23 @@ options:
       - V(absent) ends and removes the copy that O(as) names, with its NVRAM and TPM, if it bears the mark of a restore.
         Its disks stay. An original is never removed. Of the NVRAM of a O(transient) copy that has ended by itself, this
         removes what is left.
+      - A domain that an error of a disk has paused goes on with V(running), if the error is gone.
     type: str
     choices: [restored, paused, running, absent]
     default: restored
+  error_policy:
+    description:
+      - What the domain that is started does when a read or write of one of O(disks) fails. V(stop) lets it stand still
+        until it is resumed, which tries again, so that its guest hears of no error. It holds as long as the domain
+        runs; the definition, and with it the next start, is as it was stored.
+    type: str
+    choices: [keep, stop]
+    default: keep
+  again:
+    description:
+      - Restore the definition, NVRAM and TPM state of a domain that was restored already. It needs O(overwrite), too.
+    type: bool
+    default: false
   overwrite:
     description:
       - Replace the definition of a domain that has the same UUID, is off and is defined otherwise, and an NVRAM and TPM
@@ -328,6 +348,12 @@ reason:
   returned: success
   type: str
   sample: the domain was not defined
+restored_before:
+  description:
+    - Whether this very restore was made before. RV(disks) then tells where its disks are now.
+  returned: success
+  type: bool
+  sample: false
 notes:
   description: What was adapted to this host, or for a copy, a sentence each.
   returned: success
@@ -422,6 +448,7 @@ DISK_SPEC = {
     "source": {"type": "str", "required": True},
     "type": {"type": "str", "choices": ["file", "block", "volume", "network"], "default": "file"},
     "format": {"type": "str", "choices": ["qcow2", "raw"], "default": "qcow2"},
+    "moves_to": {"type": "str", "default": ""},
 }
 MISSING = {"type": "str", "choices": ["fail", "remove"], "default": "fail"}
 
@@ -475,11 +502,13 @@ def main() -> t.NoReturn:
             "virt_type": {"type": "str", "choices": ["kvm", "qemu"]},
             "loader": {"type": "str", "default": ""},
             "state": {"type": "str", "choices": ["restored", "paused", "running", "absent"], "default": "restored"},
+            "error_policy": {"type": "str", "choices": ["keep", "stop"], "default": "keep"},
             "overwrite": {"type": "bool", "default": False},
             "isolated": {"type": "bool", "default": False},
             "transient": {"type": "bool", "default": False},
             "memory_limit": {"type": "str", "default": ""},
             "memory_wait": {"type": "int", "default": 0},
+            "again": {"type": "bool", "default": False},
         },
         required_one_of=[("restore_point", "repository", "xml")],
         mutually_exclusive=[("restore_point", "repository", "xml")],

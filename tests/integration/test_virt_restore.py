@@ -466,6 +466,35 @@ def test_what_others_changed_since_is_told_and_replaced_only_if_asked(domains: D
     assert domain.state == "running"
 
 
+def test_a_disk_that_moved_as_announced_is_no_change_and_again_is(domains: Domains, workdir: pathlib.Path) -> None:
+    domain = domains(Disk("vda", size=8 * MIB))
+    point = Protection(domain, workdir / "repository").backup()
+    domain.destroy()
+    disk = {**restored_disk(point, "vda", workdir / "first"), "moves_to": str(workdir / "second")}
+    wish = {"overwrite": True, "state": "paused", "error_policy": "stop"}
+    assert not restore(point, disk, **wish)["restored_before"]
+    live, stored = (virsh("dumpxml", domain.name, *options) for options in ((), ("--inactive",)))
+    assert "error_policy='stop' rerror_policy='stop'" in live
+    assert "error_policy" not in stored
+    kit.run("virt_disk_copy", domain=domain.name, disks=[{"name": "vda", "dest": str(workdir / "second")}])
+    again = restore(point, disk, **wish)
+    assert (again["changed"], again["restored_before"], again["warnings"]) == (False, True, [])
+    assert again["disks"][0]["source"] == str(workdir / "second")
+    assert "it is running" in refused(point, disk, **wish, again=True)
+
+    domain.destroy()
+    assert "set overwrite to replace" in refused(point, disk, again=True)
+    once_more = restore(point, disk, **wish, again=True)
+    assert (once_more["changed"], once_more["reason"]) == (True, "it was asked for once more")
+    assert str(workdir / "first") in virsh("domblklist", domain.name)
+    domain.destroy()
+    elsewhere = virsh("dumpxml", domain.name, "--inactive").replace(str(workdir / "first"), str(workdir / "third"))
+    (workdir / "third.xml").write_text(elsewhere, encoding="utf-8")
+    virsh("define", workdir / "third.xml")
+    (warning,) = restore(point, disk)["warnings"]
+    assert "was changed since it was restored" in warning
+
+
 # Definitions of other kinds
 
 

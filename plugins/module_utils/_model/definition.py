@@ -17,13 +17,15 @@ class NewDisk:
     """Where the content of a disk is now.
 
     ``name`` is the target name. ``source`` is an absolute path (``type`` ``file`` or ``block``), ``pool/volume``
-    (``volume``), or a URI such as ``nbd+unix:///vda?socket=/run/a.sock`` (``network``).
+    (``volume``), or a URI such as ``nbd+unix:///vda?socket=/run/a.sock`` (``network``). ``moves_to`` is the path or
+    volume to which it is going to be copied while the domain runs, empty for a disk that stays.
     """
 
     name: str
     source: str
     type: str = "file"
     format: str = "qcow2"
+    moves_to: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

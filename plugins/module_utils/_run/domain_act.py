@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, StateError
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import Undo, place
+from ansible_collections.virt.backup.plugins.module_utils._xml.definition import stopping_on_errors
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import (
     Record,
     with_record,
+    without_places,
     without_record,
 )
 
@@ -25,12 +28,16 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import Placement
 
 
+_LOOKS, _LOOK_SECONDS = 20, 0.5
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """All that is going to be done. ``existing`` is the domain whose definition is replaced, off, or ``None``.
 
     libvirt forgets a ``transient`` domain when it ends. It is defined all the same, so that what libvirt makes of it is
     known before it starts.
+    ``movable`` are the disks that will be elsewhere later, ``stopping`` those on whose errors it stands still.
     """
 
     uuid: str
@@ -40,6 +47,8 @@ class Plan:
     existing: DomainHandle | None
     state: str
     transient: bool = False
+    movable: tuple[str, ...] = ()
+    stopping: tuple[str, ...] = ()
 
 
 def bring_back(hypervisor: Hypervisor, plan: Plan) -> DomainHandle:
@@ -73,9 +82,9 @@ def _carry_out(hypervisor: Hypervisor, plan: Plan, undo: Undo) -> DomainHandle:
     undo.add("the definition", lambda: _take_back(hypervisor, plan.uuid, previous))
     handle = hypervisor.define(with_record(plan.xml, plan.record))
     made = without_record(handle.definition(secure=True))
-    record = dataclasses.replace(plan.record, definition=digest_of_text(made))
+    record = dataclasses.replace(plan.record, definition=digest_of_text(without_places(made, plan.movable)))
     handle = hypervisor.define(with_record(made, record))
-    set_going(handle, plan.state)
+    set_going(handle, plan.state, plan.stopping)
     if plan.transient:
         handle.undefine(keep_tpm=hypervisor.keeps_tpm())
     if old is not None and plan.state == "restored" and old.has_saved_state():
@@ -96,14 +105,40 @@ def _take_back(hypervisor: Hypervisor, uuid: str, previous: str) -> None:
         handle.undefine(keep_tpm=hypervisor.keeps_tpm())
 
 
-def set_going(handle: DomainHandle, state: str) -> None:
-    """Bring the domain into the state that was asked for; ``restored`` asks for none."""
+def set_going(handle: DomainHandle, state: str, stopping: t.Collection[str] = ()) -> None:
+    """Bring the domain into the state that was asked for; ``restored`` asks for none.
+
+    On errors of the disks ``stopping`` it will stand still, for as long as it runs: its definition says what it said.
+    """
     if state == "restored":
         return
     if not handle.is_active():
-        handle.start(paused=state == "paused")
+        if stopping:
+            xml = stopping_on_errors(handle.definition(secure=True), stopping)
+            handle.start_as(xml, paused=state == "paused")
+        else:
+            handle.start(paused=state == "paused")
     elif state == "running" and handle.state() == "paused":
+        _resume(handle)
+
+
+def _resume(handle: DomainHandle) -> None:
+    """Let it go on; after an error of a disk, until it does.
+
+    QEMU connects anew to a server that is back in the background, and what is read meanwhile fails once more.
+    """
+    stood_still = handle.is_paused_by_io_error()
+    handle.resume()
+    for _look in range(_LOOKS if stood_still else 0):
+        time.sleep(_LOOK_SECONDS)
+        if not handle.is_paused_by_io_error():
+            return
         handle.resume()
+    if stood_still:
+        raise StateError(
+            f"Domain '{handle.name}' stands still since a read or write of one of its disks fails (virsh domblkerror "
+            "tells which); make room, or what it reads reachable again, and do the same once more. Nothing is lost."
+        )
 
 
 def would_set_going(handle: DomainHandle, state: str) -> bool:

@@ -93,7 +93,11 @@ def fit(hypervisor: Hypervisor, host: Host, draft: Draft, request: DomainRequest
         notes.append(f"the firmware {asked.loader} is not on this host, libvirt looks for another like it")
     return Fit(
         xml=without_parts(rewritten.xml, verdict.remove, verdict.eject),
-        problems=(*why_not_here(asked, facts), *verdict.problems, *(wrong_formats(request.disks) if mine else ())),
+        problems=(
+            *why_not_here(asked, facts),
+            *verdict.problems,
+            *(wrong_formats(request.disks) if mine and not check else ()),
+        ),
         notes=tuple(notes),
         warnings=(*rewritten.warnings, *verdict.warnings),
     )

@@ -15,7 +15,7 @@ import os
 import stat
 import typing as t
 
-from ansible_collections.virt.backup.plugins.module_utils._model.definition import RESTORED, Lack
+from ansible_collections.virt.backup.plugins.module_utils._model.definition import RESTORED, Claim, Lack
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import LibvirtFailure
 from ansible_collections.virt.backup.plugins.module_utils._model.libvirt_error import NO_DOMAIN
 from ansible_collections.virt.backup.plugins.module_utils._run.observe import QCOW2_MAGIC
@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle, Hypervisor
-    from ansible_collections.virt.backup.plugins.module_utils._model.definition import Claim, Need, NewDisk
+    from ansible_collections.virt.backup.plugins.module_utils._model.definition import Need, NewDisk
     from ansible_collections.virt.backup.plugins.module_utils._model.host import Abilities
 
 _LINKS, _PCI, _USB, _MDEV = (
@@ -227,6 +227,13 @@ def clashes(hypervisor: Hypervisor, xml: str, others: Iterable[Neighbour]) -> li
         if whose:
             found.append(f"{claim.whose}: {claim.value} is used by {whose}; restore it to another place")
     return found
+
+
+def users_of(hypervisor: Hypervisor, path: str) -> list[tuple[Neighbour, Claim]]:
+    """Return which domains have a file or device, under any name, running or not, and what it is there."""
+    place = _place(hypervisor, Claim("file", path, ""))
+    found = [(other, claim) for other in neighbours(hypervisor) for claim in other.holds]
+    return [(other, claim) for other, claim in found if _place(hypervisor, claim) == place]
 
 
 def _place(hypervisor: Hypervisor, claim: Claim) -> str:

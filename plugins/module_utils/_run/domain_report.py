@@ -29,10 +29,11 @@ def result_of(
     request: DomainRequest,
     *,
     reason: str,
+    before: bool = False,
     notes: Sequence[str] = (),
     waited: float = 0.0,
 ) -> dict[str, t.Any]:
-    """Return what the module returns."""
+    """Return what the module returns; ``before`` tells that this very restore was made earlier."""
     domain = parse_domain(xml)
     restored = {disk.name for disk in request.disks}
     emulated = domain.tpm is not None and domain.tpm.backend == "emulator"
@@ -40,6 +41,7 @@ def result_of(
         "domain": {"name": who.name, "uuid": who.uuid, "state": state},
         "restore_point": restore_point,
         "reason": reason,
+        "restored_before": before,
         "notes": list(notes),
         "waited_seconds": round(waited, 1),
         "xml": xml,

@@ -52,16 +52,28 @@ class DomainRequest:
     missing_networks: str = "fail"
     missing_devices: str = "fail"
     state: str = "restored"
+    error_policy: str = "keep"
     overwrite: bool = False
     isolated: bool = False
     transient: bool = False
     memory_limit: str = ""
     memory_wait: int = 0
+    again: bool = False
 
     @property
     def policies(self) -> dict[str, str]:
         """What is done about a part that the host can't have, by the group of its need."""
         return {name: getattr(self, name) for name in ("missing_disks", "missing_networks", "missing_devices")}
+
+    @property
+    def movable(self) -> dict[str, tuple[str, str]]:
+        """Where the disks may be that are going to move, by name: still here, or there already."""
+        return {disk.name: (disk.source, disk.moves_to) for disk in self.disks if disk.moves_to}
+
+    @property
+    def stopping(self) -> tuple[str, ...]:
+        """The disks on whose errors the running domain has to stand still."""
+        return tuple(disk.name for disk in self.disks) if self.error_policy == "stop" else ()
 
 
 # What each way to name the restore point has a use for.

@@ -48,6 +48,7 @@ from ansible_collections.virt.backup.plugins.module_utils._xml.definition_needs 
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import (
     Record,
     read_record,
+    without_places,
     without_record,
 )
 from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
@@ -157,7 +158,9 @@ def _remove(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, che
 
 def _is_restored(scene: Scene, existing: DomainHandle, request: DomainRequest) -> bool:
     """Whether this very restore was made; a definition that was changed since counts, unless it may be replaced."""
-    return _same(scene, existing) and not (request.overwrite and _changed_since(existing))
+    if request.again:
+        return False
+    return _same(scene, existing) and not (request.overwrite and _changed_since(existing, request))
 
 
 def _same(scene: Scene, existing: DomainHandle) -> bool:
@@ -165,23 +168,31 @@ def _same(scene: Scene, existing: DomainHandle) -> bool:
     return record is not None and record.wanted == scene.record.wanted
 
 
-def _changed_since(existing: DomainHandle) -> bool:
+def _changed_since(existing: DomainHandle, request: DomainRequest) -> bool:
+    """Whether others changed the definition; that a disk went to where it was to move is no change."""
     xml = existing.definition(secure=True)
     record = read_record(xml)
-    return record is not None and record.definition not in ("", digest_of_text(without_record(xml)))
+    if record is None or not record.definition:
+        return False
+    sources = {disk.name: disk.source for disk in parse_domain(xml).disks}
+    # Of a volume libvirt tells the path after the move.
+    known = {name: places for name, places in request.movable.items() if places[1].startswith("/")}
+    at_home = all(sources.get(name) in places for name, places in known.items())
+    return not at_home or record.definition != digest_of_text(without_places(xml, request.movable))
 
 
 def _unchanged(scene: Scene, existing: DomainHandle, request: DomainRequest, *, check: bool) -> Outcome:
     changed = would_set_going(existing, request.state)
     if changed and not check:
-        set_going(existing, request.state)
+        set_going(existing, request.state, request.stopping)
     xml = without_record(existing.definition(secure=False))
     warnings = []
-    if _changed_since(existing):
+    if _changed_since(existing, request):
         sentence = f"The definition of domain '{scene.who.name}' was changed since it was restored"
         warnings.append(f"{sentence}; it is left as it is (overwrite: true would replace it).")
     reason = "restored before" + (", and started now" if changed else "")
-    result = result_of(scene.who, xml, scene.source.restore_point, existing.state(), request, reason=reason)
+    told = (scene.who, xml, scene.source.restore_point, existing.state(), request)
+    result = result_of(*told, reason=reason, before=True)
     return Outcome(changed, result, before=xml, after=xml, warnings=tuple(warnings))
 
 
@@ -212,7 +223,15 @@ def _restore(hypervisor: Hypervisor, scene: Scene, request: DomainRequest, *, ch
     waited = 0.0
     if not check:
         plan = Plan(
-            scene.who.uuid, fitted.xml, scene.record, placed, scene.existing, request.state, transient=request.transient
+            scene.who.uuid,
+            fitted.xml,
+            scene.record,
+            placed,
+            scene.existing,
+            request.state,
+            transient=request.transient,
+            movable=tuple(request.movable),
+            stopping=request.stopping,
         )
         with room_for(hypervisor, request, fitted.xml) as waited:
             state = bring_back(hypervisor, plan).state()
@@ -236,6 +255,8 @@ def _refused(scene: Scene, problems: Sequence[str]) -> StateError:
 
 
 def _reason(scene: Scene, request: DomainRequest) -> str:
+    if request.again and scene.existing is not None:
+        return "it was asked for once more"
     if scene.existing is not None:
         return "the domain was defined otherwise"
     return f"no copy '{request.new_name}' was there" if request.new_name else "the domain was not defined"
@@ -256,7 +277,8 @@ def _names_in_the_way(scene: Scene, request: DomainRequest) -> list[str]:
     elif existing.is_active():
         problems.append("it is running; shut it down first, or give as to restore a copy beside it")
     elif not request.overwrite:
-        problems.append("it is defined already, and otherwise; set overwrite to replace the definition")
+        how = "" if request.again else ", and otherwise"
+        problems.append(f"it is defined already{how}; set overwrite to replace the definition")
     return problems
 
 

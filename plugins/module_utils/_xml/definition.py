@@ -52,6 +52,20 @@ def rewrite(xml: str, wanted: Rewrite, rename: Callable[[str], str]) -> Rewritte
     return Rewritten(serialise(root), tuple(dict.fromkeys(notes)), tuple(dict.fromkeys(warnings)))
 
 
+def stopping_on_errors(xml: str, disks: t.Collection[str]) -> str:
+    """Return the definition of a domain that stands still when a read or write of these disks fails.
+
+    Its guest then hears of no error, and what failed is tried again when it goes on.
+    """
+    root = parse(xml)
+    for node in root.iterfind("devices/disk"):
+        target, driver = node.find("target"), node.find("driver")
+        if target is not None and driver is not None and target.get("dev", "") in disks:
+            driver.set("error_policy", "stop")
+            driver.set("rerror_policy", "stop")
+    return serialise(root)
+
+
 def without_passwords(xml: str) -> str:
     """Return the XML as it may be shown: a definition that was stored with its secrets has them in these places."""
     root = parse(xml)

@@ -71,6 +71,22 @@ def without_record(xml: str) -> str:
     return serialise(root)
 
 
+def without_places(xml: str, disks: t.Collection[str]) -> str:
+    """Return the definition without the mark and without where these disks are, as they may have moved since."""
+    root = parse(without_record(xml))
+    for node in root.iterfind("devices/disk"):
+        target = node.find("target")
+        if target is None or target.get("dev", "") not in disks:
+            continue
+        node.attrib.pop("type", "")
+        for tag in ("source", "backingStore", "mirror"):
+            for found in node.findall(tag):
+                node.remove(found)
+        for driver in node.findall("driver"):
+            driver.attrib.pop("type", "")
+    return serialise(root)
+
+
 def with_record(xml: str, record: Record) -> str:
     """Return the definition with the mark in the place of an older one."""
     root = parse(without_record(xml))

@@ -13,8 +13,8 @@ import typing as t
 import pytest
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, LibvirtFailure, StateError
-from ansible_collections.virt.backup.plugins.module_utils._run import domain_state
-from ansible_collections.virt.backup.plugins.module_utils._run.domain_act import Plan, bring_back
+from ansible_collections.virt.backup.plugins.module_utils._run import domain_act, domain_state
+from ansible_collections.virt.backup.plugins.module_utils._run.domain_act import Plan, bring_back, set_going
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_source import from_content
 from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import Placement
 from ansible_collections.virt.backup.plugins.module_utils._xml.definition_record import Record, without_record
@@ -149,3 +149,56 @@ def test_all_is_well(tmp_path: pathlib.Path) -> None:
     bring_back(t.cast(t.Any, host), plan(host, tmp_path, "restored"))
     assert (files(tmp_path)["nvram"], len(files(tmp_path)), host.saved) == (b"stored", 2, False)
     assert (without_record(host.xml), host.calls) == (without_record(NEW), ["define", "define"])
+
+
+class Stuck:
+    """A running domain that an error of a disk has paused; so many times more it stands still again."""
+
+    name = "web"
+
+    def __init__(self, times: int) -> None:
+        self.times, self.resumed = times, 0
+
+    def is_active(self) -> bool:
+        return True
+
+    def state(self) -> str:
+        return "paused"
+
+    def is_paused_by_io_error(self) -> bool:
+        return self.resumed <= self.times
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+
+@pytest.mark.parametrize("times", [0, 1, 5])
+def test_a_domain_that_stood_still_goes_on_when_what_it_reads_is_there_again(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain_act, "_LOOK_SECONDS", 0)
+    stuck = Stuck(times)
+    set_going(t.cast(t.Any, stuck), "running")
+    assert stuck.resumed == times + 1
+
+
+def test_a_domain_that_stands_still_for_good_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domain_act, "_LOOK_SECONDS", 0)
+    with pytest.raises(StateError, match="stands still since a read or write of one of its disks fails"):
+        set_going(t.cast(t.Any, Stuck(1000)), "running")
+
+
+def test_only_what_runs_stands_still_on_errors() -> None:
+    started: list[tuple[str, bool]] = []
+
+    class Starting(Host):
+        def start_as(self, xml: str, *, paused: bool) -> None:
+            started.append((xml, paused))
+
+    disk = "<disk type='file'><driver name='qemu' type='qcow2'/><source file='/a'/><target dev='vda'/></disk>"
+    host = Starting(domain(disk))
+    set_going(t.cast(t.Any, host), "paused", ["vda"])
+    ((xml, paused),) = started
+    assert paused
+    assert 'error_policy="stop" rerror_policy="stop"' in xml
+    assert "policy" not in host.xml
