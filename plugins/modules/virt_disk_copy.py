@@ -18,6 +18,8 @@ description:
     disks are complete.
   - When a copy fails, what this module began is given up and its files are removed. The domain goes on where it was,
     and no write is lost.
+  - An older file is kept as C(.<name>.before-copy) until the domain runs on the new one, and gets its name back when
+    the copy fails. What any other disk or domain has is never replaced.
   - What the disks were on before is not removed.
   - Runs on the hypervisor.
 extends_documentation_fragment:
@@ -35,7 +37,7 @@ attributes:
     support: full
     details:
       - A disk that is at its O(disks[].dest) is left as it is. A copy to there that runs already, as after a run that
-        was cut off, is waited for.
+        was cut off, is waited for. What a run that was killed left of a copy that did not end is made anew.
 options:
   disks:
     description:

@@ -127,6 +127,64 @@ def test_no_space_for_one_disk_moves_none(domain: LabDomain, workdir: pathlib.Pa
         call("umount", str(small))
 
 
+def test_what_is_replaced_is_kept_until_the_copy_is_complete(domain: LabDomain, workdir: pathlib.Path) -> None:
+    """By a signal, by a kill, and by QEMU's death: the older file is there, or the same call finds its own half one."""
+    [disk] = places(workdir, "vda")
+    old, kept = pathlib.Path(disk["dest"]), workdir / ".vda.moved.before-copy"
+    old.write_bytes(b"old")
+    with running(domain, [disk], bandwidth=SLOW, overwrite=True) as result:
+        assert kept.read_bytes() == b"old"
+        os.kill(result["pid"], signal.SIGTERM)
+    assert result["failed"]
+    assert [path.name for path in workdir.iterdir()] == [old.name]
+    assert old.read_bytes() == b"old"
+
+    with running(domain, [disk], bandwidth=SLOW, overwrite=True) as result:
+        os.kill(result["pid"], signal.SIGKILL)
+    domain.kill()
+    domain.start()
+    assert kept.read_bytes() == b"old"
+    assert kit.run("virt_disk_copy", check=True, domain=domain.name, disks=[disk])["changed"]
+    assert kit.run("virt_disk_copy", domain=domain.name, disks=[disk])["changed"]
+    assert [path.name for path in workdir.iterdir()] == [old.name]
+    domain.destroy()
+    (workdir / "expected").write_bytes(b"\x11" * (6 * MIB) + b"\0" * (2 * MIB))
+    assert content_hash(old) == file_hash(workdir / "expected")
+
+
+def test_what_somebody_has_is_never_replaced(domain: LabDomain, domains: Domains, workdir: pathlib.Path) -> None:
+    other = domains(Disk("vda", size=8 * MIB), start=False)
+    here = sources(domain)
+    held = workdir / "held.raw"
+    held.write_bytes(bytes(8 * MIB))
+    (workdir / "folder").mkdir()
+    device = call("losetup", "--find", "--show", str(held)).strip()
+    small = workdir / "small.raw"
+    small.write_bytes(bytes(4 * MIB))
+    tiny = call("losetup", "--find", "--show", str(small)).strip()
+    call("mke2fs", "-q", "-F", device)
+    call("mount", device, str(workdir / "folder"))
+    try:
+        refused = (
+            ({"dest": str(other.disks["vda"].image)}, f"is used by domain '{other.name}' (disk vda)"),
+            ({"dest": here["vdb"]}, f"is used by domain '{domain.name}' (disk vdb)"),
+            ({"dest": str(workdir)}, "is no plain file"),
+            ({"dest": device, "type": "block", "format": "raw"}, "is in use"),
+            ({"dest": tiny, "type": "block", "format": "raw"}, "has room for 4194304 bytes, and the disk has 8388608"),
+        )
+        before = {path: file_hash(path) for path in (*map(pathlib.Path, here.values()), other.disks["vda"].image)}
+        for place, words in refused:
+            for check in (True, False):
+                options = {"domain": domain.name, "disks": [{"name": "vda", **place}], "overwrite": True}
+                assert words in kit.refusal("virt_disk_copy", check=check, **options), place
+        assert {path: file_hash(path) for path in before} == before
+        assert sources(domain) == here
+    finally:
+        call("umount", str(workdir / "folder"))
+        call("losetup", "--detach", device)
+        call("losetup", "--detach", tiny)
+
+
 def test_a_killed_module_s_copy_is_joined(domain: LabDomain, workdir: pathlib.Path) -> None:
     disks = places(workdir, "vda", "vdb")
     with running(domain, disks, bandwidth=SLOW, wanted=2) as result:

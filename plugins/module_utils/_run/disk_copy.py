@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 import typing as t
 
@@ -26,8 +25,16 @@ from ansible_collections.virt.backup.plugins.module_utils._decide.names import (
     check_unique,
 )
 from ansible_collections.virt.backup.plugins.module_utils._libvirt import connect
-from ansible_collections.virt.backup.plugins.module_utils._model.errors import BackupError, InputError, StateError
+from ansible_collections.virt.backup.plugins.module_utils._model.errors import (
+    BackupError,
+    InputError,
+    LibvirtFailure,
+    StateError,
+)
 from ansible_collections.virt.backup.plugins.module_utils._model.outcome import Outcome
+from ansible_collections.virt.backup.plugins.module_utils._run.copy_place import CopyPlace
+from ansible_collections.virt.backup.plugins.module_utils._run.domain_host import users_of
+from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_files import world
 from ansible_collections.virt.backup.plugins.module_utils._run.volumes import (
     find_volumes,
     is_block_device,
@@ -37,11 +44,15 @@ from ansible_collections.virt.backup.plugins.module_utils._xml.domain import par
 from ansible_collections.virt.backup.plugins.module_utils._xml.mirror import build_destination, parse_mirrors
 
 if t.TYPE_CHECKING:
-    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle
+    from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle, Hypervisor
     from ansible_collections.virt.backup.plugins.module_utils._model.disk_copy import CopyTarget, DiskCopyRequest
     from ansible_collections.virt.backup.plugins.module_utils._model.volume import Volume
 
 _LOOK_SECONDS = 0.2
+
+_TRIES, _TRY_SECONDS = 4, 0.5
+"""How often a copy is begun that ends before its first byte, and the time between: QEMU connects anew in the background
+to an NBD server that is there again, and the read that made it do so fails."""
 
 
 def copy_disks(request: DiskCopyRequest, *, check: bool) -> Outcome:
@@ -53,7 +64,7 @@ def copy_disks(request: DiskCopyRequest, *, check: bool) -> Outcome:
     _check(request)
     volumes = find_volumes(request.uri, _volumes_of(request))
     request = _at_paths(request, volumes)
-    with connect(request.uri) as hypervisor:
+    with world("disks"), connect(request.uri) as hypervisor:
         handle = hypervisor.domain(request.domain)
         domain = parse_domain(handle.xml())
         known = [disk.name for disk in domain.disks]
@@ -61,13 +72,23 @@ def copy_disks(request: DiskCopyRequest, *, check: bool) -> Outcome:
             check_known(f"disks[{index}].name", target.name, known, f"a disk of domain '{domain.name}'")
         before = {disk.name: disk.source for disk in domain.disks}
         move = [target for target in request.disks if before[target.name] != target.dest]
+        places = {
+            target.name: CopyPlace(target, f"disks[{index}].dest", handle.uuid)
+            for index, target in enumerate(request.disks)
+        }
         began = time.monotonic()
         if move:
             _require_running(handle)
             joined = _already_running(handle, move)
-            _check_places(request, joined)
+            for target in move:
+                if target.name not in joined:
+                    _check_free(hypervisor, handle, places[target.name])
+                    places[target.name].check(handle.capacity(target.name), overwrite=request.overwrite)
             if not check:
-                _Move(handle, request, move, joined).run()
+                _Move(handle, request, [places[target.name] for target in move], joined).run()
+        if not check:
+            for place in places.values():
+                place.settle()
         outcome = _outcome(request, before, move, time.monotonic() - began)
     warnings = [] if check else show_volumes(request.uri, volumes.values(), [target.dest for target in move])
     return dataclasses.replace(outcome, warnings=tuple(warnings))
@@ -138,31 +159,26 @@ def _already_running(handle: DomainHandle, move: t.Sequence[CopyTarget]) -> set[
     return joined
 
 
-def _check_places(request: DiskCopyRequest, joined: set[str]) -> None:
-    for index, target in enumerate(request.disks):
-        if target.name in joined:
-            continue
-        parameter, folder = f"disks[{index}].dest", os.path.dirname(target.dest)
-        if not os.path.isdir(folder):
-            raise InputError(parameter, target.dest, f"has no directory {folder!r} on this host", "make it first")
-        if target.kind == "block":
-            if not os.path.exists(target.dest):
-                raise InputError(parameter, target.dest, "is not there", "name a block device of this host")
-        elif os.path.lexists(target.dest) and not request.overwrite:
-            raise InputError(parameter, target.dest, "is there already", "remove it, or set overwrite to true")
+def _check_free(hypervisor: Hypervisor, handle: DomainHandle, place: CopyPlace) -> None:
+    """Refuse what belongs to a domain, be it off or this one: overwrite is for what nobody has."""
+    for other, claim in users_of(hypervisor, place.target.dest):
+        if other.uuid != handle.uuid or claim.whose != f"disk {place.target.name}":
+            raise place.refusal(f"is used by domain '{other.name}' ({claim.whose})", "name another place")
 
 
 class _Move:
     """The copies of one call. What this call began ends with it: moved to, or given up and removed."""
 
     def __init__(
-        self, handle: DomainHandle, request: DiskCopyRequest, move: t.Sequence[CopyTarget], joined: set[str]
+        self, handle: DomainHandle, request: DiskCopyRequest, move: t.Sequence[CopyPlace], joined: set[str]
     ) -> None:
         self._handle = handle
         self._request = request
-        self._waiting = {target.name: target for target in move}
+        self._places = {place.target.name: place for place in move}
+        self._waiting = {place.target.name: place.target for place in move}
         self._joined = joined
-        self._begun: list[CopyTarget] = []
+        self._begun: set[str] = set()
+        self._tries = dict.fromkeys(self._waiting, 1)
         self._seen: dict[str, tuple[int, int]] = {}
         self._status = StatusFile(request.status_file)
 
@@ -177,16 +193,19 @@ class _Move:
                 self._handle.end_disk_copy(name, pivot=True)
                 del self._waiting[name]
             self._write("done")
-        except BaseException:
+        except BaseException as error:
             self._give_up()
+            if isinstance(error, (LibvirtFailure, StateError)) and self._is_off():
+                raise StateError(
+                    f"domain: '{self._handle.name}' went off while its disks were copied, and what had reached them is "
+                    "there; start it, or do the same restore once more, which starts it."
+                ) from error
             raise
 
     def _begin(self, target: CopyTarget) -> None:
-        if target.kind == "file":
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(target.dest)
         xml, block = build_destination(target), target.kind == "block"
-        self._begun.append(target)
+        self._begun.add(target.name)
+        self._places[target.name].prepare()
         self._handle.begin_disk_copy(target.name, xml, bandwidth=self._request.bandwidth, reuse=block)
 
     def _wait_until_ready(self) -> None:
@@ -206,24 +225,41 @@ class _Move:
     def _all_ready(self) -> bool:
         mirrors = parse_mirrors(self._handle.xml())
         for name, target in self._waiting.items():
+            if name not in mirrors and self._ended_at_once(target):
+                time.sleep(_TRY_SECONDS)
+                self._tries[name] += 1
+                self._begin(target)
+                return False
             if name not in mirrors:
                 raise StateError(
                     f"disks: the copy of '{name}' to {target.dest!r} ended before it was complete; domain "
-                    f"'{self._handle.name}' goes on where it was. Check the space there, and QEMU's log."
+                    f"'{self._handle.name}' goes on where it was. Check the space there, whether what is copied can "
+                    "be read, and QEMU's log."
                 )
         return all(mirrors[name].ready for name in self._waiting)
 
+    def _is_off(self) -> bool:
+        with contextlib.suppress(BackupError):
+            return not self._handle.is_active()
+        return False
+
+    def _ended_at_once(self, target: CopyTarget) -> bool:
+        done, _all = self._seen.get(target.name, (0, 0))
+        return not done and self._tries[target.name] < _TRIES and self._has_let_go(target)
+
     def _give_up(self) -> None:
-        """End the copies that did not become the domain's disks, and remove the files that this call made for them."""
-        for target in self._begun:
-            if target.name not in self._waiting:
-                continue
-            with contextlib.suppress(BackupError):
-                if self._handle.disk_job_progress(target.name) is not None:
-                    self._handle.end_disk_copy(target.name, pivot=False)
-            if target.kind == "file" and self._has_let_go(target):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(target.dest)
+        """End the copies of this call that did not become the domain's disks; what was there before is there again.
+
+        A copy that was joined goes on as it did, unless it has failed.
+        """
+        for target in self._waiting.values():
+            if target.name in self._begun:
+                with contextlib.suppress(BackupError):
+                    if self._handle.disk_job_progress(target.name) is not None:
+                        self._handle.end_disk_copy(target.name, pivot=False)
+            if self._has_let_go(target):
+                with contextlib.suppress(OSError):
+                    self._places[target.name].give_back()
         self._write("failed")
 
     def _has_let_go(self, target: CopyTarget) -> bool:
