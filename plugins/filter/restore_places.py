@@ -129,7 +129,9 @@ def restore_places(
     final = [{"name": p["name"], "source": p["dest"], "type": p["type"], "format": p["format"]} for p in found]
     prefix = posixpath.join(overlay_dir, name or str(point["domain"]["name"]))
     overlays = [
-        {"name": p["name"], "source": f"{prefix}-{p['name']}.overlay", "type": "file", "format": "qcow2"} for p in found
+        {"name": p["name"], "source": f"{prefix}-{p['name']}.overlay", "type": "file", "format": "qcow2"}
+        | {"moves_to": p["dest"]}
+        for p in found
     ]
     return {"disks": found, "final": final, "overlays": overlays, "problem": ""}
 

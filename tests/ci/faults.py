@@ -35,6 +35,7 @@ VICTIMS = {
     "libvirtd": "libvirtd is killed (SIGKILL) and starts again",
 }
 MATRIX = ("test_kill_matrix", "test_kill_freeze")
+INSTANT = "an instant restore, in which the playbook, QEMU, libvirtd or the backup's server dies"
 HOSTILE = "an enemy has changed the repository, or chooses names and XML"
 FILES = {
     "integration/test_kill_playbook": "the playbook is killed, cut off or hangs, with the real role over SSH",
@@ -52,6 +53,9 @@ FILES = {
     "integration/test_guest_guard": "scratch space runs out under a guest",
     "integration/test_role_guest": "the guest goes off, or scratch space runs low, in the middle of a backup",
     "integration/test_restore_disks_failures": "a restore fails in the middle",
+    "integration/test_kill_instant": INSTANT,
+    "integration/test_instant_guest": INSTANT,
+    "integration/test_restore_refusals": "a restore can't be: damaged, taken, too small, in use, full",
     "integration/test_restore_elsewhere": "the hypervisor is gone; its guest lives again on another one",
     "integration/test_hostile_repository": HOSTILE,
     "integration/test_hostile_doctor": HOSTILE,

@@ -84,12 +84,12 @@ def _sessions(pid: int) -> list[int]:
 class Controller:
     """One run of ansible-playbook, in a namespace of processes that ends with it, as a machine does."""
 
-    def __init__(self, folder: pathlib.Path, stop_at: str, **hosts: playbook.Data) -> None:
+    def __init__(self, folder: pathlib.Path, stop_at: str, text: str = playbook.PLAY, **hosts: playbook.Data) -> None:
         """Begin. The run stands still before the task whose name ends with ``stop_at``, if that is not empty."""
         folder.mkdir()
-        self._folder, self._hosts = folder, hosts
+        self.folder, self._hosts = folder, hosts
         os.mkfifo(folder / "go")
-        argv, environment = playbook.command(folder, hosts)
+        argv, environment = playbook.command(folder, hosts, text=text)
         environment |= (
             {"ANSIBLE_CALLBACK_PLUGINS": str(PLUGINS), "ANSIBLE_CALLBACKS_ENABLED": "announce"} if stop_at else {}
         )
@@ -106,7 +106,7 @@ class Controller:
 
     def wait_until_reached(self) -> None:
         """Return when the run stands still."""
-        self.wait_until((self._folder / "reached").exists)
+        self.wait_until((self.folder / "reached").exists)
 
     def wait_until(self, reached: t.Callable[[], object]) -> None:
         """Return when something is reached, for which the run has to live."""
@@ -115,7 +115,7 @@ class Controller:
 
     def let_go(self) -> None:
         """Let it go on."""
-        (self._folder / "go").write_bytes(b"")
+        (self.folder / "go").write_bytes(b"")
 
     def kill(self) -> None:
         """End it and everything that it has started, at once."""
@@ -125,12 +125,14 @@ class Controller:
 
     def end(self) -> str:
         """Wait for its end; return what it printed."""
-        self._process.wait(PATIENCE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        assert self._process.poll() is not None, self.output
         return self.output
 
     def ended(self) -> dict[str, playbook.Ended]:
         """Wait for its end; return what became of each host, all of which have to have been reachable."""
-        return playbook.ended(self._folder, self._hosts, self.end())
+        return playbook.ended(self.folder, self._hosts, self.end())
 
     def __enter__(self) -> Self:
         return self

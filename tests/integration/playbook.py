@@ -69,11 +69,11 @@ class Ended:
 
 
 def command(
-    folder: pathlib.Path, hosts: t.Mapping[str, Data], *options: str, **everywhere: t.Any
+    folder: pathlib.Path, hosts: t.Mapping[str, Data], *options: str, text: str = PLAY, **everywhere: t.Any
 ) -> tuple[list[str], dict[str, str]]:
     """Write play and inventory; return the command that runs them, and its environment."""
     playbook, inventory = folder / "play.yml", folder / "inventory.json"
-    playbook.write_text(PLAY, encoding="utf-8")
+    playbook.write_text(text, encoding="utf-8")
     variables = {**EVERYWHERE, "folder": str(folder), **everywhere}
     inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}), encoding="utf-8")
     for name in hosts:

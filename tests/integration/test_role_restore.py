@@ -134,28 +134,6 @@ def test_it_runs_at_once_and_its_disks_follow(story: Story, copy: str, form: str
     assert story.repository() == before
 
 
-def test_a_copy_of_the_disks_that_fails_leaves_it_running_and_the_next_run_goes_on(story: Story, copy: str) -> None:
-    (story.folder / "new-vdb").write_bytes(b"in the way")
-    places = [{"name": name, "dest": str(story.folder / f"new-{name}")} for name in ("vda", "vdb")]
-    wish = {
-        "restore_as": copy,
-        "restore_disks": places,
-        "restore_mode": "instant",
-        "restore_state": "running",
-        "restore_overlay_dir": str(story.folder),
-    }
-    changed, output, _result = story.play(**wish)
-    assert changed < 0
-    assert "is there already" in output
-    assert virsh("domstate", copy).strip() == "running"
-    assert {path.suffix for path in sources(copy).values()} == {".overlay"}
-
-    (story.folder / "new-vdb").unlink()
-    story.restore(**wish)
-    assert sources(copy) == {place["name"]: pathlib.Path(place["dest"]) for place in places}
-    assert list(pathlib.Path("/run/virt-backup").iterdir()) == []
-
-
 REFUSED: tuple[tuple[kit.Result, str], ...] = (
     ({"restore_before": "2026-01-01", "restore_point": "20200101T000000Z-abcd"}, "both choose"),
     ({"restore_as": "other"}, "a copy needs a place for disk 'vda'"),

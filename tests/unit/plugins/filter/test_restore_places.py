@@ -47,6 +47,7 @@ def test_places(wish: Wish, directory: str, name: str, places: list[str]) -> Non
     assert found["problem"] == ""
     assert [f"{disk['name']} {disk['type']} {disk['format']} {disk['dest']}" for disk in found["disks"]] == places
     assert [f"{disk['name']} {disk['type']} {disk['format']} {disk['source']}" for disk in found["final"]] == places
+    assert [disk["moves_to"] for disk in found["overlays"]] == [disk["dest"] for disk in found["disks"]]
     assert [disk["source"] for disk in found["overlays"]] == [
         f"/o/{name or 'web'}-{place.split()[0]}.overlay" for place in places
     ]
