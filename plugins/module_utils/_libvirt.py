@@ -549,11 +549,16 @@ class DomainHandle:
             stream.finish()
         return kind
 
-    def read_console(self, heard: Callable[[bytes], None]) -> None:
-        """Hand on what the first serial console says, from now until the domain ends. For a thread of its own."""
+    def read_console(self, opened: Callable[[], None], heard: Callable[[bytes], None]) -> None:
+        """Hand on what the first serial console says, from when it is ``opened`` until the domain ends.
+
+        For a thread with a connection of its own: beside a stream that waits, libvirt's client (seen with 9.0) can
+        miss to wake up for the answer to another thread's call, and then that call never returns.
+        """
         with _translated(f"Reading the serial console of domain '{self.name}'"):
             stream = self._domain.connect().newStream(0)
             self._domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+            opened()
             while True:
                 data = stream.recv(4096)
                 if not isinstance(data, bytes) or not data:

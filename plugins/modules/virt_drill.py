@@ -111,7 +111,7 @@ alive:
   type: bool
   sample: true
 problem:
-  description: Why not.
+  description: Why it does not live, or which checks failed and why; empty when all is well.
   returned: success
   type: str
   sample: ""

@@ -41,6 +41,8 @@ if t.TYPE_CHECKING:
 _LOOK_SECONDS = 0.5
 _AGENT_SECONDS = 5
 """What one question to the agent may take; a guest that boots has none yet."""
+_OPEN_SECONDS = 10
+"""What opening the console may take; the machine is let go after that."""
 _TAIL = 2000
 """Characters of the console, and of each answer, that the result keeps."""
 _KEPT = 1 << 22
@@ -55,14 +57,18 @@ class Console:
     def __init__(self, handle: DomainHandle) -> None:
         self._heard = bytearray()
         self._lock = threading.Lock()
+        self._ready = threading.Event()
         self.problem = ""
-        threading.Thread(target=self._listen, args=(handle,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(handle.uri, handle.uuid), daemon=True).start()
+        self._ready.wait(_OPEN_SECONDS)
 
-    def _listen(self, handle: DomainHandle) -> None:
+    def _listen(self, uri: str, uuid: str) -> None:
         try:
-            handle.read_console(self._hear)
+            with connect(uri) as hypervisor:
+                hypervisor.domain(uuid).read_console(self._ready.set, self._hear)
         except BackupError as error:
             self.problem = error.message
+        self._ready.set()
 
     def _hear(self, data: bytes) -> None:
         with self._lock:
@@ -109,12 +115,13 @@ def drill(request: DrillRequest, *, check: bool) -> Outcome:
 def _result(
     problem: str, seconds: float, checks: list[dict[str, t.Any]], console: str, screenshot: str
 ) -> dict[str, t.Any]:
+    failed = [f"{entry['name']}: {entry['reason']}" for entry in checks if not entry["passed"]]
     return {
         "alive": not problem,
-        "problem": problem,
+        "problem": problem or "; ".join(failed),
         "seconds": round(seconds, 1),
         "checks": checks,
-        "passed": not problem and all(entry["passed"] for entry in checks),
+        "passed": not problem and not failed,
         "console": console,
         "screenshot": screenshot,
     }
