@@ -58,6 +58,8 @@ class Legacy:
     uuid: str
     places: dict[str, str]
     """Where the disks were."""
+    sizes: dict[str, int]
+    """In bytes."""
     points: tuple[Left, ...]
 
 
@@ -83,7 +85,8 @@ def _live(folder: pathlib.Path) -> dict[str, t.Any]:
             guest.make_filesystem(name, MOUNTS[name])
         points = [_point(guest, protection, number) for number in range(len(KINDS))]
         places = {name: str(disk.image) for name, disk in guest.disks.items()}
-        return {"name": guest.name, "uuid": guest.uuid, "places": places, "points": points}
+        sizes = {name: disk.disk.size for name, disk in guest.disks.items()}
+        return {"name": guest.name, "uuid": guest.uuid, "places": places, "sizes": sizes, "points": points}
 
 
 def _point(guest: Guest, protection: Protection, number: int) -> kit.Result:
