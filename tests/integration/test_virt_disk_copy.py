@@ -15,6 +15,7 @@ import typing as t
 
 import pytest
 from integration import virt_kit as kit
+from integration.protection import FULL, INCREMENTAL, Protection
 from lab import services
 from lab.disks import MIB, Disk
 from lab.domains import Domains, LabDomain
@@ -242,6 +243,33 @@ def test_somebody_else_s_copy_is_left_alone(domain: LabDomain, workdir: pathlib.
     virsh("blockcopy", domain.name, "vda", str(other), "--transient-job", "--bandwidth", "1")
     assert "left alone" in kit.refusal("virt_disk_copy", domain=domain.name, disks=places(workdir, "vda"))
     virsh("blockjob", domain.name, "vda", "--abort")
+
+
+def test_a_backup_that_runs_is_left_alone(domain: LabDomain, workdir: pathlib.Path) -> None:
+    before = sources(domain)
+    kit.backup(domain, disks=[{"name": "vda"}], checkpoint={"name": "ck"})
+    refused = kit.refusal("virt_disk_copy", domain=domain.name, disks=places(workdir, "vdb", "vda"))
+    assert "'vda' of domain" in refused
+    assert "has a job, such as a backup, which is left alone" in refused
+    assert (sources(domain), list(workdir.iterdir()), domain.has_job()) == (before, [], True)
+    kit.end(domain)
+
+
+def test_a_backup_waits_for_the_copy_and_then_only_the_moved_disk_is_full(
+    domain: LabDomain, workdir: pathlib.Path
+) -> None:
+    protection = Protection(domain, workdir / "repository")
+    first = protection.backup()
+    virsh("blockcopy", domain.name, "vda", str(workdir / "vda.moved"), "--transient-job")
+    refused = kit.refusal("virt_backup", domain=domain.name, checkpoint={"name": "ck2"})
+    assert "A copy, commit or pull works on that disk" in refused or "already in active block job" in refused
+    assert kit.nothing_left(domain, first.checkpoint)
+    assert kit.run("virt_disk_copy", domain=domain.name, disks=places(workdir, "vda"))["changed"]
+    domain.write("vda", 4 * MIB, MIB, pattern=0x44)
+    after = protection.backup()
+    assert after.levels == {"vda": FULL, "vdb": INCREMENTAL}
+    assert "the disk's source changed from" in after.reason("vda")
+    protection.check_all()
 
 
 class running:  # noqa: N801  reads as a word of the test

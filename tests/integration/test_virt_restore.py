@@ -329,6 +329,32 @@ def test_a_file_with_the_inode_of_the_old_one_is_no_base_either(domains: Domains
     assert f"the bitmap of {point.checkpoint} can't be used" in after.reason("vda")
 
 
+def test_a_bitmap_of_the_old_name_in_a_restored_disk_is_no_base(domains: Domains, workdir: pathlib.Path) -> None:
+    """A bitmap of the newest checkpoint's name lies in the image, empty and in order: it says that nothing changed.
+
+    What is written into the very file of the old disk is for test_clean_samples.
+    """
+    domain = domains(Disk("vda", size=8 * MIB), Disk("vdb", size=8 * MIB))
+    protection = Protection(domain, workdir / "repository")
+    for number in range(2):
+        domain.write("vda", number * MIB, MIB, pattern=0x11 + number)
+        protection.backup()
+    first, second = protection.points
+    domain.destroy()
+    image = domain.disks["vda"].image
+    call("qemu-img", "convert", "-O", "qcow2", first.tip("vda"), workdir / "restored")
+    call("qemu-img", "bitmap", "--add", "--enable", workdir / "restored", second.checkpoint)
+    call("mv", workdir / "restored", image)
+    restore(first, {"name": "vda", "source": str(image)}, state="paused", overwrite=True)
+    assert second.checkpoint in kit.bitmaps_of(domain, "vda")
+    after = protection.backup()
+    assert after.levels == {"vda": "full", "vdb": "incremental"}
+    assert "there is another file at" in after.reason("vda")
+    domain.write("vda", 0, 65536, 0x55)
+    assert set(protection.backup().levels.values()) == {"incremental"}
+    protection.check_all()
+
+
 def test_after_the_loss_of_the_host_the_next_backup_is_full(domains: Domains, workdir: pathlib.Path) -> None:
     """All of libvirt's state is gone. The repository would redefine the checkpoint, but no restored image has it."""
     domain = domains(Disk("vda", size=8 * MIB), Disk("vdb", size=8 * MIB))

@@ -148,6 +148,11 @@ def _already_running(handle: DomainHandle, move: t.Sequence[CopyTarget]) -> set[
     joined = set()
     for target in move:
         mirror = mirrors.get(target.name)
+        if mirror is None and handle.disk_job_progress(target.name) is not None:
+            raise StateError(
+                f"disks: '{target.name}' of domain '{handle.name}' has a job, such as a backup, which is left alone. "
+                "Wait for its end; virt_backup_info shows a backup, virsh blockjob any other."
+            )
         if mirror is None:
             continue
         if mirror.dest != target.dest or mirror.job != "copy":
@@ -255,12 +260,17 @@ class _Move:
         for target in self._waiting.values():
             if target.name in self._begun:
                 with contextlib.suppress(BackupError):
-                    if self._handle.disk_job_progress(target.name) is not None:
-                        self._handle.end_disk_copy(target.name, pivot=False)
+                    self._end_ours(target)
             if self._has_let_go(target):
                 with contextlib.suppress(OSError):
                     self._places[target.name].give_back()
         self._write("failed")
+
+    def _end_ours(self, target: CopyTarget) -> None:
+        """End the copy to there. Any other job of the disk, as one that was why this one could not begin, goes on."""
+        mirror = parse_mirrors(self._handle.xml()).get(target.name)
+        if mirror is not None and mirror.dest == target.dest:
+            self._handle.end_disk_copy(target.name, pivot=False)
 
     def _has_let_go(self, target: CopyTarget) -> bool:
         try:
