@@ -27,13 +27,14 @@ from lab.tools import content_hash, file_hash
 
 STOPS = {
     "overlaid": "Overlay | Start the domain on them",
-    "started": "Overlay | See how long it took",
+    "started": "Overlay | See how long it took, without the time of waiting for others",
     "copying": "",
     "moved": "Instant | Remove the overlays, which nothing is on any more",
     "cleared": "Instant | Serve the backup no longer",
 }
 """The tasks before which something happens; a copy is caught while it runs."""
 
+ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles/restore"
 VICTIMS = ("playbook", "qemu", "libvirtd", "server")
 SLOW = MIB
 """Bytes per second of a copy that a test wants to meet in the middle."""
@@ -76,6 +77,12 @@ def sshd(workdir: pathlib.Path) -> t.Iterator[Sshd]:
     sshd.start()
     yield sshd
     sshd.cut()
+
+
+def test_every_stop_is_a_task_of_the_role() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (ROLE / "tasks").glob("*.yml")]
+    names = [line.strip().removeprefix("- name: ") for text in texts for line in text.splitlines()]
+    assert [name for name in STOPS.values() if name and name not in names] == []
 
 
 @pytest.mark.timeout(600)
