@@ -20,6 +20,7 @@ from ansible_collections.virt.backup.plugins.module_utils._run.extract import ex
 from ansible_collections.virt.backup.plugins.module_utils._run.extract_report import ExtractRequest
 from ansible_collections.virt.backup.tests.integration import nbd_fixtures as nbd
 from ansible_collections.virt.backup.tests.integration import own_process, without_hypervisor
+from ansible_collections.virt.backup.tests.unit.plugins.module_utils._store.store_scene import in_memory
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -160,15 +161,22 @@ def test_an_empty_export(tmp_path: Path) -> None:
     nbd.identical(tmp_path / "a.qcow2", nbd.create(tmp_path / "empty.qcow2", 0))
 
 
-def test_more_dirty_extents_than_one_reply_holds(tmp_path: Path) -> None:
+@pytest.fixture
+def memory() -> t.Iterator[Path]:
+    """Return a folder for gibibytes that no disk shall write and delete."""
+    with in_memory() as folder:
+        yield folder
+
+
+def test_more_dirty_extents_than_one_reply_holds(memory: Path) -> None:
     """QEMU answers with at most 131072 extents; here every second 4 KiB of 1 GiB are dirty, and some are zero again."""
     count, size = 131200, 1030 * MIB
-    disk = nbd.create(tmp_path / "disk.qcow2", size, "-o", "cluster_size=4k,lazy_refcounts=on")
+    disk = nbd.create(memory / "disk.qcow2", size, "-o", "cluster_size=4k,lazy_refcounts=on")
     nbd.qemu_io(disk, "write -P 1 0 8M")
     with nbd.qemu_nbd(disk, "-r") as server:
-        full(server, tmp_path / "0.qcow2")
+        full(server, memory / "0.qcow2")
     nbd.add_bitmap(disk, "b", 4096)
-    changes, expected = tmp_path / "changes.raw", tmp_path / "expected.raw"
+    changes, expected = memory / "changes.raw", memory / "expected.raw"
     with changes.open("wb") as file, expected.open("wb") as other:
         other.write(b"\1" * 8 * MIB)
         for number in range(count):
@@ -179,13 +187,14 @@ def test_more_dirty_extents_than_one_reply_holds(tmp_path: Path) -> None:
         other.truncate(size)
     with nbd.qemu_nbd(disk, "--cache=unsafe") as server:
         nbd.run("nbdcopy", "--destination-is-zero", "--request-size=4096", "--sparse=4096", changes, server.uri())
+    changes.unlink()
     zeroes = ("write -z 100M 3M", "discard 300M 5M")
     nbd.qemu_io(disk, *zeroes)
     nbd.qemu_io(expected, *zeroes, image_format="raw")
     with nbd.qemu_nbd(disk, "-r", "-B", "b") as server:
-        result = increment(server, tmp_path / "1.qcow2", "b", tmp_path / "0.qcow2")
+        result = increment(server, memory / "1.qcow2", "b", memory / "0.qcow2")
     assert result["bytes_copied"] + result["bytes_zeroed"] == count * 8192
-    nbd.identical(tmp_path / "1.qcow2", expected, other_format="raw")
+    nbd.identical(memory / "1.qcow2", expected, other_format="raw")
 
 
 def test_a_disk_with_a_backing_file_of_its_own_is_flattened(tmp_path: Path) -> None:
