@@ -27,6 +27,36 @@ _ON_DEBIAN_13 = (
 )
 # A dozen of each kind, and others than those of the step before.
 _CHAINS_ON_DEBIAN_13 = ("VIRT_BACKUP_SEED=1000", "VIRT_BACKUP_CHAINS=12")
+# The files that take longest, in this order: begun last, as pytest-xdist would some of them, they leave a worker idle.
+_LONGEST = (
+    "role_restore",
+    "clean_samples",
+    "nbd_extract",
+    "kill_matrix",
+    "role_failures",
+    "role_encryption",
+    "chains_failures",
+    "chains",
+    "state_files",
+    "kill_playbook",
+    "doctor",
+    "random_chains_pull",
+    "virt_restore",
+    "verify",
+    "nbd_extract_manners",
+    "concurrency",
+    "role_verify",
+    "restore_disks",
+    "nbd_extract_faults",
+    "nbd_extract_encryption",
+    "nbd_extract_qcow2",
+    "role_backup",
+    "virt_idempotence",
+    "virt_backup_lifecycle",
+    "random_chains_still",
+    "dead_man",
+)
+_BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder")
 _ID = r"\d{8}T\d{6}Z-[0-9a-f]{4}"
 _ROW = re.compile(rf"{_ID}  vd")
 _WAY = re.compile(rf"(?P<way>second name|instant|drill) +{_ID} .* (?P<verified>\w+)$")
@@ -37,8 +67,8 @@ def integration(run: Commands) -> str:
     """Run the integration tests, on two hypervisors that know nothing of each other."""
     report = run.log.with_suffix(".xml")
     report.unlink(missing_ok=True)
-    pytest = ("python", "-m", "pytest", "-v", "--timeout=300", "--dist=loadfile", "--tx", WORKERS)
-    run(*pytest, f"--junitxml={report}", "tests/integration", limit=3000)
+    pytest = ("python", "-m", "pytest", "-v", "--timeout=300", *_BY_FILE, "--tx", WORKERS)
+    run(*pytest, f"--junitxml={report}", *_longest_first(), limit=3000)
     return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
 
 
@@ -51,6 +81,12 @@ def debian13(run: Commands) -> str:
     pytest = (*python, "-v", "--timeout=300", "--dist=loadfile", "--tx", lab, f"--junitxml=build/{report.name}")
     run(paths.TESTS / "debian13/enter", "--", *pytest, *_found(_ON_DEBIAN_13), limit=1500)
     return guard.check_tests(guard.read_junit(report.read_text(encoding="utf-8")), run.minimum["tests"])
+
+
+def _longest_first() -> list[str]:
+    """Return all integration tests, in the order in which they are to begin."""
+    longest = _found(tuple(f"integration/test_{name}.py" for name in _LONGEST))
+    return [*longest, *(path for path in _found(("integration/test_*.py",)) if path not in longest)]
 
 
 def _found(patterns: tuple[str, ...]) -> list[str]:
