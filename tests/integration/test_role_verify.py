@@ -22,8 +22,9 @@ import pytest
 from integration import virt_kit as kit
 from integration.playbook import EVERYWHERE, SETTINGS
 from integration.protection import Protection
+from integration.test_state_files import TPM, firmware
 from lab.disks import MIB, Disk
-from lab.domains import IMAGES, LabDomain
+from lab.domains import IMAGES, Domains, LabDomain
 from lab.guest import CONSOLE, Guest
 from lab.tools import call, file_hash, virsh, virsh_names
 from lab.wait import until
@@ -312,6 +313,33 @@ def test_no_more_memory_than_the_limit_and_no_network_but_one_for_drills(story: 
         asleep = {**one, "state": "restored", "transient": False}
         planned = kit.run("virt_restore", check=True, **asleep, network="drills")
         assert '<source network="drills"/>' in planned["xml"]
+
+
+def test_nothing_of_a_transient_copy_stays_but_its_disks(domains: Domains, workdir: pathlib.Path) -> None:
+    """Its NVRAM and the state of its TPM go with it, also when it ended by itself; the original's stay."""
+    domain = domains(Disk("vda", size=MIB), boot=firmware(workdir), devices=TPM.format(kind="emulator", inside=""))
+    point = Protection(domain, workdir / "repository").backup()
+    call("qemu-img", "create", "-q", "-f", "qcow2", workdir / "look.qcow2", "1M")
+    wish = {"disks": [{"name": "vda", "source": str(workdir / "look.qcow2")}], "isolated": True, "transient": True}
+    place = {"restore_point": str(point.path), "as": "look"}
+
+    def left(made: kit.Result) -> list[bool]:
+        return [os.path.lexists(made[name]) for name in ("nvram", "tpm")]
+
+    made = kit.run("virt_restore", **place, **wish, state="paused")
+    assert (left(made), "look" in virsh_names("list", "--transient", "--name")) == ([True, True], True)
+    assert kit.run("virt_restore", check=True, **place, state="absent")["changed"]
+    assert left(made) == [True, True]
+    assert kit.run("virt_restore", **place, state="absent")["reason"] == "it was there"
+    assert left(made) == [False, False]
+
+    made = kit.run("virt_restore", **place, **wish, state="paused")
+    virsh("destroy", "look")
+    gone = kit.run("virt_restore", **place, state="absent")
+    assert gone["reason"] == f"no 'look' is there, only its NVRAM {made['nvram']} was"
+    assert left(made) == [False, False]
+    assert not kit.run("virt_restore", **place, state="absent")["changed"]
+    assert (workdir / "variables.fd").exists()
 
 
 @contextlib.contextmanager
