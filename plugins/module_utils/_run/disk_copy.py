@@ -41,7 +41,11 @@ from ansible_collections.virt.backup.plugins.module_utils._run.volumes import (
     show_volumes,
 )
 from ansible_collections.virt.backup.plugins.module_utils._xml.domain import parse_domain
-from ansible_collections.virt.backup.plugins.module_utils._xml.mirror import build_destination, parse_mirrors
+from ansible_collections.virt.backup.plugins.module_utils._xml.mirror import (
+    build_destination,
+    parse_mirrors,
+    reads_from_server,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._libvirt import DomainHandle, Hypervisor
@@ -50,9 +54,10 @@ if t.TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.2
 
-_TRIES, _TRY_SECONDS = 4, 0.5
-"""How often a copy is begun that ends before its first byte, and the time between: QEMU connects anew in the background
-to an NBD server that is there again, and the read that made it do so fails."""
+_TRIES, _TRY_SECONDS = 50, 0.5
+"""How often a copy from a server is begun that ends before its first byte, and the time between. QEMU connects anew in
+the background to an NBD server that is there again, and reads fail meanwhile; the longer the server was away, the
+rarer it tries, down to once in 16 seconds (nbd/client-connection.c)."""
 
 
 def copy_disks(request: DiskCopyRequest, *, check: bool) -> Outcome:
@@ -250,7 +255,9 @@ class _Move:
 
     def _ended_at_once(self, target: CopyTarget) -> bool:
         done, _all = self._seen.get(target.name, (0, 0))
-        return not done and self._tries[target.name] < _TRIES and self._has_let_go(target)
+        if done or self._tries[target.name] >= _TRIES:
+            return False
+        return reads_from_server(self._handle.xml(), target.name) and self._has_let_go(target)
 
     def _give_up(self) -> None:
         """End the copies of this call that did not become the domain's disks; what was there before is there again.

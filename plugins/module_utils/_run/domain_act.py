@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.virt.backup.plugins.module_utils._run.domain_state import Placement
 
 
-_LOOKS, _LOOK_SECONDS = 20, 0.5
+_LOOKS, _LOOK_SECONDS = 50, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,8 @@ def set_going(handle: DomainHandle, state: str, stopping: t.Collection[str] = ()
 def _resume(handle: DomainHandle) -> None:
     """Let it go on; after an error of a disk, until it does.
 
-    QEMU connects anew to a server that is back in the background, and what is read meanwhile fails once more.
+    QEMU connects anew in the background to a server that is back, once in 16 seconds if that was away for long; what is
+    read meanwhile fails once more.
     """
     stood_still = handle.is_paused_by_io_error()
     handle.resume()

@@ -41,6 +41,15 @@ def _place(mirror: Element) -> str:
     return str(source.get("file") or source.get("dev") or "")
 
 
+def reads_from_server(xml: str, name: str) -> bool:
+    """Whether an image of the disk, or below it, is reached over a network protocol."""
+    for disk in parse(xml).iterfind("devices/disk"):
+        target = disk.find("target")
+        if target is not None and target.get("dev") == name:
+            return any(source.get("protocol") for source in disk.iter("source"))
+    return False
+
+
 def build_destination(target: CopyTarget) -> str:
     """Return the disk element that tells libvirt where to copy to."""
     disk = element("disk", type=target.kind)
