@@ -8,13 +8,12 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 from ansible_collections.virt.backup.plugins.module_utils._model.errors import InputError, StateError
 
 if t.TYPE_CHECKING:
-    import datetime
-
     from ansible_collections.virt.backup.plugins.module_utils._model.catalog import Catalog, Point
 
 LATEST = "latest"
@@ -31,12 +30,12 @@ def choose_point(catalog: Catalog, identifier: str, before: datetime.datetime | 
     :raises InputError: there is none.
     :raises StateError: there is one, but its manifest can't be read.
     """
-    times = {point.id: point.manifest.created.strftime(_TIME) for point in catalog.points}
-    times.update({entry.id: entry.id.partition("-")[0] for entry in catalog.unreadable})
+    times = {point.id: point.manifest.created for point in catalog.points}
+    times.update({entry.id: _time_of(entry.id) for entry in catalog.unreadable})
     if before is not None:
-        limit = before.strftime(_TIME)
-        found = sorted(known for known, time in times.items() if time < limit)
-        parameter, value, problem = "before", limit, "is earlier than every restore point of this domain"
+        found = sorted(known for known, time in times.items() if time < before)
+        parameter, problem = "before", "is earlier than every restore point of this domain"
+        value = before.strftime(_TIME)
     else:
         found = sorted(times) if identifier in ("", LATEST) else [known for known in times if known == identifier]
         parameter, value, problem = "id", identifier or LATEST, "is no restore point of this domain"
@@ -48,3 +47,7 @@ def choose_point(catalog: Catalog, identifier: str, before: datetime.datetime | 
         remedy = "bring its files back from a copy, or name an older restore point by id"
         raise StateError(f"id: {broken.id} can't be used: {broken.problem.rstrip('.')}; {remedy}.")
     return point
+
+
+def _time_of(identifier: str) -> datetime.datetime:
+    return datetime.datetime.strptime(identifier.partition("-")[0], _TIME).replace(tzinfo=datetime.timezone.utc)

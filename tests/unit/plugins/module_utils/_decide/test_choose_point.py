@@ -40,6 +40,19 @@ def test_the_one_that_is_meant(identifier: str, before: datetime.datetime | None
     assert choose_point(POINTS, identifier, before).id == point_id(day)
 
 
+def test_two_within_one_second() -> None:
+    """The id of the second one is a second ahead, so that ids keep the order; what counts is when its run began."""
+    began = moment(5, 2) + datetime.timedelta(milliseconds=570)
+    second = dataclasses.replace(
+        POINTS.points[2], manifest=dataclasses.replace(POINTS.points[2].manifest, created=began)
+    )
+    first = dataclasses.replace(
+        POINTS.points[1],
+        manifest=dataclasses.replace(POINTS.points[1].manifest, created=began - datetime.timedelta(milliseconds=300)),
+    )
+    assert choose_point(Catalog((first, second)), "", began).id == first.id
+
+
 @pytest.mark.parametrize(
     ("identifier", "before", "said"),
     [
