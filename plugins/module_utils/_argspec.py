@@ -29,11 +29,13 @@ def point_spec() -> Spec:
         "secret_file": {"type": "str", "default": ""},
         "secret": {"type": "str", "default": "", "no_log": True},
     }
-    return {
-        "repository": {"type": "path", "required": True},
-        **{name: {"type": "str"} for name in ("domain_uuid", "domain_name", "id", "before")},
-        "encryption": {"type": "dict", "options": secret},
-    }
+    return {**choice_spec(), "encryption": {"type": "dict", "options": secret}}
+
+
+def choice_spec() -> Spec:
+    """Which repository, and which of its restore points."""
+    names = ("domain_uuid", "domain_name", "id", "before")
+    return {"repository": {"type": "path", "required": True}, **{name: {"type": "str"} for name in names}}
 
 
 def pairs(disks: list[dict[str, t.Any]] | None) -> tuple[tuple[str, bool], ...] | None:

@@ -156,6 +156,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.virt.backup.plugins.module_utils._argspec import choice_spec
 from ansible_collections.virt.backup.plugins.module_utils._model.drill import CheckOutcome
 from ansible_collections.virt.backup.plugins.module_utils._module import run_module
 from ansible_collections.virt.backup.plugins.module_utils._run.restore_point_drill import DrillNote, drill_of
@@ -183,11 +184,7 @@ def main() -> t.NoReturn:
     }
     module = AnsibleModule(
         argument_spec={
-            "repository": {"type": "path", "required": True},
-            "domain_uuid": {"type": "str"},
-            "domain_name": {"type": "str"},
-            "id": {"type": "str"},
-            "before": {"type": "str"},
+            **choice_spec(),
             "max_age": {"type": "str", "default": "0"},
             "outcome": {"type": "dict", "options": outcome},
         },

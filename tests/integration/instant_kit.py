@@ -15,24 +15,11 @@ import typing as t
 
 from integration.controller import PATIENCE, Controller
 from integration.protection import Protection
+from integration.role_restore import PLAY
 from integration.virt_kit import Result
 from lab.domains import LabDomain
 from lab.tools import file_hash, virsh
 from lab.wait import until
-
-PLAY = """\
-- hosts: all
-  gather_facts: false
-  tasks:
-    - ansible.builtin.import_role:
-        name: virt.backup.restore
-    - ansible.builtin.copy:
-        content: "{{ restore_result | to_json }}"
-        dest: "{{ folder }}/result.json"
-        mode: "0600"
-      check_mode: false
-      changed_when: false
-"""
 
 
 class Restoration:
